@@ -1,0 +1,1 @@
+//! Engine API types at the latest version, stream framing, and what older versions differ in.

@@ -1,0 +1,1 @@
+//! The gantry and docker commands: a client of the Engine API.

@@ -1,0 +1,1 @@
+//! The life of containers, execs, volumes and images, and the events they cause.

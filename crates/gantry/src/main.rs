@@ -1,0 +1,2 @@
+//! crates/gantry
+fn main() {}

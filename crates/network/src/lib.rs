@@ -1,0 +1,1 @@
+//! Bridges, addresses, firewall rules and published ports, over netlink alone.

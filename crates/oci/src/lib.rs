@@ -1,0 +1,1 @@
+//! Digests, descriptors, manifests, image configuration, references and the runtime specification: pure data.

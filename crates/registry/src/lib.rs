@@ -1,0 +1,1 @@
+//! The distribution protocol: fetching and pushing images, with authentication and mirrors.

@@ -1,0 +1,1 @@
+//! One small process per container: standard streams, log, exit record.

@@ -1,0 +1,1 @@
+//! Content by digest, images, overlay snapshots, unpacking and diffing of layers.

@@ -1,0 +1,1 @@
+//! The only unsafe code: processes, namespaces, mounts, cgroups, seccomp, netlink, terminals.
