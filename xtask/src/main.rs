@@ -1,2 +1,45 @@
-//! xtask
-fn main() {}
+//! The project's own commands, run as `cargo xtask COMMAND`.
+//!
+//! Everything that a person or CI does to this repository beyond `cargo build` is here, so that
+//! there is one way to do it and the way is checked like the rest of the code.
+
+mod suite;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Checks, tests and comparisons of this project")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the tests need, then run every check and every test (as root)
+    Test(suite::Options),
+    /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test(options) => suite::run(&options),
+        Command::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the repository, whatever folder the command was called from.
+fn repository() -> std::path::PathBuf {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

@@ -1,0 +1,149 @@
+//! One command for everything: install what the tests need, check, build, test, clean up.
+//!
+//! The tests are privileged: they make containers, bridges, firewall rules and mounts. To leave the
+//! machine as it was even when a test is killed, all of them run inside process, mount and network
+//! namespaces of their own. When the first process of that little world ends, the kernel takes down
+//! every process, mount, link and rule that it held; what is left to remove by hand is one folder
+//! and the control groups under one name.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Programs that the tests call, and the Debian packages that bring them.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("busybox", "busybox-static"),
+    ("docker-registry", "docker-registry"),
+    ("docker", "docker-cli"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("skopeo", "skopeo"),
+    ("unshare", "util-linux"),
+];
+
+/// What to run, and how much of it.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Leave out rustfmt, clippy and tidy
+    #[arg(long)]
+    no_checks: bool,
+    /// Pass these on to the test programs, e.g. a part of a test's name
+    #[arg(last = true)]
+    filter: Vec<String>,
+}
+
+/// Everything that CI runs.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    if !is_root()? {
+        return Err("the tests make containers and need root; run this command as root".into());
+    }
+    install()?;
+    let root = crate::repository();
+    if !options.no_checks {
+        cargo(&root, &["fmt", "--all", "--check"])?;
+        cargo(&root, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
+        crate::tidy::run()?;
+    }
+    // What needs the outside world (crates, the compiler's own locks) happens before the walls go up.
+    cargo(&root, &["build", "--workspace", "--quiet"])?;
+    cargo(&root, &["test", "--workspace", "--no-run", "--quiet"])?;
+    let world = World::new()?;
+    world.tests(&root, &options.filter)
+}
+
+fn is_root() -> Result<bool, String> {
+    let status =
+        std::fs::read_to_string("/proc/self/status").map_err(|e| format!("cannot read /proc/self/status: {e}"))?;
+    let effective = status.lines().find_map(|l| l.strip_prefix("Uid:")).and_then(|l| l.split_whitespace().nth(1));
+    Ok(effective == Some("0"))
+}
+
+/// Install the packages of programs that are missing; a machine that has them all needs no network.
+fn install() -> Result<(), String> {
+    let missing: Vec<&str> = PROGRAMS.iter().filter(|(p, _)| !on_path(p)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        run_command(command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    apt(&["update"])?;
+    // A package may start its server on installation; the tests start their own.
+    let mut arguments = vec!["install", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt(&arguments)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(sbin).any(|folder| folder.join(program).is_file())
+}
+
+fn cargo(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    println!("cargo {}", arguments.join(" "));
+    run_command(Command::new(env!("CARGO")).args(arguments).current_dir(root))
+}
+
+fn run_command(command: &mut Command) -> Result<(), String> {
+    let name = format!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().map_err(|e| format!("cannot run {name}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} failed ({status})")) }
+}
+
+/// The namespaces, folder and control group that one run of the tests lives in.
+struct World {
+    /// Everything that tests write; they find it as TMPDIR.
+    folder: PathBuf,
+    /// The name below which engines of the tests make their control groups.
+    cgroup: String,
+}
+
+impl World {
+    fn new() -> Result<Self, String> {
+        let name = format!("gantry-test-{}", std::process::id());
+        let folder = Path::new("/var/tmp").join(&name);
+        std::fs::create_dir_all(&folder).map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+        Ok(World { folder, cgroup: name })
+    }
+
+    /// Run all tests inside. `--kill-child` and the PID namespace end whatever a test left running.
+    fn tests(&self, root: &Path, filter: &[String]) -> Result<(), String> {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
+        command.args(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && exec \"$@\"", "tests"]);
+        command.arg(env!("CARGO")).args(["test", "--workspace", "--offline", "--no-fail-fast", "--"]).args(filter);
+        command.current_dir(root).env("TMPDIR", &self.folder).env("GANTRY_TEST_CGROUP", &self.cgroup);
+        run_command(&mut command)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.folder) {
+            eprintln!("xtask: cannot remove {}: {e}", self.folder.display());
+        }
+        for hierarchy in hierarchies() {
+            remove_groups(&hierarchy.join(&self.cgroup));
+        }
+    }
+}
+
+/// Roots of the control group hierarchies: the unified one, or one for each controller.
+fn hierarchies() -> Vec<PathBuf> {
+    let top = PathBuf::from("/sys/fs/cgroup");
+    let inner = std::fs::read_dir(&top).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir());
+    inner.chain([top.clone()]).collect()
+}
+
+/// Remove a control group and those below it, innermost first; the kernel refuses those in use.
+fn remove_groups(group: &Path) {
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_groups(&entry.path());
+        }
+    }
+    // A missing group is the usual case: most tests make none in most hierarchies.
+    let _ = std::fs::remove_dir(group);
+}
