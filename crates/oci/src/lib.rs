@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod media_type;
 pub mod mount;
 pub mod reference;
+pub mod spec;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, Digester};
