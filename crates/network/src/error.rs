@@ -1,7 +1,7 @@
 //! Everything that can go wrong in this crate, in Docker's words where a client may match on them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::Protocol;
@@ -68,15 +68,12 @@ pub enum Error {
     /// Every port of the range is taken.
     #[error("all ports are allocated")]
     PortsExhausted,
-    /// Another program has the port, or it must not be bound.
-    #[error("failed to bind host port for {ip}:{port}:{target}/{protocol}: {source}")]
+    /// Another program has the port, or it must not be bound. The words are dockerd's: it is the socket of its proxy
+    /// that fails there, too.
+    #[error("Error starting userland proxy: listen {protocol}{} {address}: bind: {}", family(address), cause(source))]
     PortBind {
-        /// Host address of the binding.
-        ip: String,
-        /// Host port.
-        port: u16,
-        /// Container's address and port.
-        target: String,
+        /// Host address and port.
+        address: SocketAddr,
         /// tcp or udp.
         protocol: Protocol,
         /// Why.
@@ -134,4 +131,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+fn family(address: &SocketAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
+
+/// The plain text of the system's error, as Go prints it: `address already in use`.
+fn cause(source: &io::Error) -> String {
+    let text = source.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

@@ -3,9 +3,19 @@
 //! Every request is a list of messages sent in one datagram, which the kernel works off in order; one system call
 //! may so set up a whole interface.
 
+pub mod address;
+pub mod link;
+mod message;
+pub mod nftables;
+pub mod route;
+mod socket;
+
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+
+pub use message::{Attributes, Message, Reply};
+pub use socket::{Family, Socket};
 
 /// Why the kernel refused, or why its answer could not be read.
 #[derive(Debug, thiserror::Error)]
