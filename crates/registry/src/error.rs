@@ -1,0 +1,240 @@
+//! What can go wrong on the way to a registry and back, in the words of dockerd (which took many of them from Go).
+
+use std::fmt;
+
+use oci::digest::Digest;
+
+/// What kind of trouble an [`Error`] is, for a caller that answers with a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The registry has no such repository, tag or manifest, or does not show it to us.
+    NotFound,
+    /// The credentials are wrong.
+    Unauthorized,
+    /// The reference is bad.
+    InvalidParameter,
+    /// The reference is well-formed and never allowed.
+    Forbidden,
+    /// Nobody listens to the result any more.
+    Cancelled,
+    /// A connection, the registry or the local disk.
+    System,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `scratch` stands for 'no image' and can be neither pulled nor pushed.
+    #[error("'scratch' is a reserved name")]
+    Reserved,
+    /// The registry does not know it, or does not say.
+    #[error("{0}")]
+    NotFound(String),
+    /// A name that is no reference.
+    #[error(transparent)]
+    Reference(#[from] oci::reference::ReferenceError),
+    /// No answer: the name, the connection or TLS failed. `Get "http://…": dial tcp …`.
+    #[error("{method} \"{url}\": {problem}")]
+    Transport {
+        /// As Go writes it, `Get`.
+        method: String,
+        /// What was asked for.
+        url: String,
+        /// Why there is no answer.
+        problem: String,
+        /// Might another try help?
+        transient: bool,
+    },
+    /// The registry said what is wrong.
+    #[error("{0}")]
+    Registry(RegistryErrors),
+    /// The registry failed without saying why.
+    #[error("received unexpected HTTP status: {status} {reason}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// Its name.
+        reason: String,
+    },
+    /// An error status with a body that is no error of the protocol.
+    #[error("error parsing HTTP {status} response body: {problem}: {body:?}")]
+    Response {
+        /// The status.
+        status: u16,
+        /// What is wrong with the body.
+        problem: String,
+        /// The body, cut.
+        body: String,
+    },
+    /// A download broke off, stalled or was refused more often than is retried.
+    #[error("{0}")]
+    Download(String),
+    /// A blob is not what its digest says.
+    #[error("filesystem layer verification failed for digest {0}")]
+    LayerDigest(Digest),
+    /// A manifest is not what its digest says.
+    #[error("manifest verification failed for digest {0}")]
+    ManifestDigest(Digest),
+    /// The configuration is not what its digest says.
+    #[error("image config verification failed for digest {0}")]
+    ConfigDigest(Digest),
+    /// The manifest names another number of layers than the configuration.
+    #[error("invalid rootfs in image configuration")]
+    RootFs,
+    /// The manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] oci::manifest::ManifestError),
+    /// The configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] oci::image_config::ImageConfigError),
+    /// An index has nothing for this machine.
+    #[error("no matching manifest for {0} in the manifest list entries")]
+    NoPlatform(String),
+    /// An image is for another system.
+    #[error("image operating system \"{0}\" cannot be used on this platform")]
+    OperatingSystem(String),
+    /// What was found is an artifact, not an image.
+    #[error("unsupported media type {0}")]
+    MediaType(String),
+    /// A push of a name that no local image has.
+    #[error("tag does not exist: {0}")]
+    NoTag(String),
+    /// A push of a repository without any tag.
+    #[error("An image does not exist locally with the tag: {0}")]
+    NoTags(String),
+    /// A push by digest.
+    #[error("cannot push a digest reference")]
+    PushDigest,
+    /// Too many bytes where a document was expected.
+    #[error("{what} of {size} bytes is larger than the allowed {limit}")]
+    TooLarge {
+        /// `manifest`, `image configuration`, …
+        what: &'static str,
+        /// What the registry offers or has sent so far, in bytes.
+        size: u64,
+        /// In bytes.
+        limit: u64,
+    },
+    /// The credentials are no use.
+    #[error("{0}")]
+    Auth(String),
+    /// The client cannot be set up: certificates, TLS.
+    #[error("{0}")]
+    Setup(String),
+    /// The local store.
+    #[error("failed to register layer: {0}")]
+    Layer(#[source] store::Error),
+    /// The local store, outside of layers.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Nobody listens to the result any more.
+    #[error("context canceled")]
+    Cancelled,
+    /// A thread or task of ours ended unexpectedly.
+    #[error("a task of the registry client ended unexpectedly")]
+    Task,
+}
+
+/// Shorthand.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What kind of trouble this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::Reserved => ErrorKind::Forbidden,
+            Self::Reference(_) | Self::PushDigest => ErrorKind::InvalidParameter,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Auth(_) => ErrorKind::Unauthorized,
+            _ => ErrorKind::System,
+        }
+    }
+
+    /// Might the same request succeed a little later?
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { transient, .. } => *transient,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Response { status, .. } => *status == 429,
+            Self::Registry(errors) => errors.0.iter().any(|error| error.code == "TOOMANYREQUESTS"),
+            Self::Download(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// One error of the distribution protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryError {
+    /// `MANIFEST_UNKNOWN`; a code that the protocol does not know becomes `UNKNOWN`, as in Docker.
+    pub code: String,
+    /// What the registry wrote, or the usual text of the code.
+    pub message: String,
+}
+
+impl RegistryError {
+    /// This error; an empty message is replaced by the usual one.
+    pub(crate) fn new(code: &str, message: &str) -> Self {
+        let known = CODES.iter().find(|(name, _)| *name == code);
+        let (name, usual) = known.copied().unwrap_or(CODES[0]);
+        let message = if message.is_empty() { usual } else { message };
+        Self { code: name.to_owned(), message: message.to_owned() }
+    }
+}
+
+impl fmt::Display for RegistryError {
+    /// `manifest unknown: manifest unknown`: the code in words, then the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
+    }
+}
+
+/// The body of an error response: one error or more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryErrors(pub Vec<RegistryError>);
+
+impl RegistryErrors {
+    /// The first one, which decides what Docker says.
+    #[must_use]
+    pub fn first(&self) -> Option<&RegistryError> {
+        self.0.first()
+    }
+}
+
+impl fmt::Display for RegistryErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => one.fmt(f),
+            many => {
+                f.write_str("errors:\n")?;
+                many.iter().try_for_each(|error| writeln!(f, "{error}"))
+            }
+        }
+    }
+}
+
+/// The codes of the protocol with their usual texts, `UNKNOWN` first.
+const CODES: [(&str, &str); 20] = [
+    ("UNKNOWN", "unknown error"),
+    ("UNSUPPORTED", "The operation is unsupported."),
+    ("UNAUTHORIZED", "authentication required"),
+    ("DENIED", "requested access to the resource is denied"),
+    ("UNAVAILABLE", "service unavailable"),
+    ("TOOMANYREQUESTS", "too many requests"),
+    ("DIGEST_INVALID", "provided digest did not match uploaded content"),
+    ("SIZE_INVALID", "provided length did not match content length"),
+    ("RANGE_INVALID", "invalid content range"),
+    ("NAME_INVALID", "invalid repository name"),
+    ("TAG_INVALID", "manifest tag did not match URI"),
+    ("NAME_UNKNOWN", "repository name not known to registry"),
+    ("MANIFEST_UNKNOWN", "manifest unknown"),
+    ("MANIFEST_INVALID", "manifest invalid"),
+    ("MANIFEST_UNVERIFIED", "manifest failed signature verification"),
+    ("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"),
+    ("BLOB_UNKNOWN", "blob unknown to registry"),
+    ("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry"),
+    ("BLOB_UPLOAD_INVALID", "blob upload invalid"),
+    ("PAGINATION_NUMBER_INVALID", "invalid number of results requested"),
+];

@@ -1,0 +1,176 @@
+//! Where a repository's registry is: mirrors, the scheme, and who may be spoken to without verified TLS.
+//!
+//! | domain | endpoints, in the order in which they are tried |
+//! |---|---|
+//! | `docker.io` | the mirrors (pull only), then `https://registry-1.docker.io` |
+//! | loopback, or configured as insecure | `https` without verification, then `http` |
+//! | any other | `https` |
+
+use std::net::IpAddr;
+
+use crate::resolve::Resolver;
+
+/// Where docker.io's registry really is.
+const DOCKER_HUB: &str = "https://registry-1.docker.io";
+
+/// How much a connection is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// `https`, certificates verified.
+    Verified,
+    /// `https` with any certificate, or `http`.
+    Unverified,
+}
+
+/// A place where a registry may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// `https://host[:port][/path]`, no slash at the end.
+    pub(crate) base: String,
+    pub(crate) trust: Trust,
+    /// Is it a copy of the real one? Then it is given no credentials, and any failure leads to the next.
+    pub(crate) is_mirror: bool,
+}
+
+impl Endpoint {
+    /// `host[:port]`, for the directories of certificates.
+    pub(crate) fn host(&self) -> &str {
+        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
+    pub(crate) fn is_https(&self) -> bool {
+        self.base.starts_with("https:")
+    }
+}
+
+/// Registries that may be spoken to without verified TLS: networks in CIDR form, and `host` or `host:port`.
+#[derive(Debug, Clone)]
+pub(crate) struct Insecure {
+    networks: Vec<(IpAddr, u8)>,
+    hosts: Vec<String>,
+}
+
+impl Insecure {
+    /// Reads the configured list. Loopback is always part of it.
+    pub(crate) fn new(configured: &[String]) -> Self {
+        let mut networks = vec![(IpAddr::from([127, 0, 0, 0]), 8), (IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128)];
+        let mut hosts = Vec::new();
+        for entry in configured {
+            // dockerd tolerates a scheme here.
+            let entry = entry.strip_prefix("http://").or_else(|| entry.strip_prefix("https://")).unwrap_or(entry);
+            match parse_network(entry) {
+                Some(network) => networks.push(network),
+                None => hosts.push(entry.trim_end_matches('/').to_ascii_lowercase()),
+            }
+        }
+        Self { networks, hosts }
+    }
+
+    fn has_host(&self, host_and_port: &str) -> bool {
+        self.hosts.contains(&host_and_port.to_ascii_lowercase())
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| contains(*network, address))
+    }
+
+    /// Is this registry (`host` or `host:port`) allowed to be insecure?
+    async fn allows(&self, domain: &str, resolver: &Resolver) -> bool {
+        if self.has_host(domain) {
+            return true;
+        }
+        // A name that cannot be resolved is secure; that it has no address will be said by the attempt to connect.
+        let found = resolver.lookup(without_port(domain)).await.unwrap_or_default();
+        found.into_iter().any(|address| self.has_address(address))
+    }
+}
+
+/// Where to look for the registry of this domain. Never empty.
+pub(crate) async fn endpoints(domain: &str, mirrors: &[String], insecure: &Insecure, resolver: &Resolver) -> Vec<Endpoint> {
+    let verified = |base: String| Endpoint { base, trust: Trust::Verified, is_mirror: false };
+    if domain == oci::reference::DEFAULT_DOMAIN {
+        let mut found = Vec::new();
+        for mirror in mirrors {
+            let base = mirror.trim_end_matches('/');
+            let base = if base.contains("://") { base.to_owned() } else { format!("https://{base}") };
+            let mut endpoint = Endpoint { base, trust: Trust::Verified, is_mirror: true };
+            if !endpoint.is_https() || insecure.allows(endpoint.host(), resolver).await {
+                endpoint.trust = Trust::Unverified;
+            }
+            found.push(endpoint);
+        }
+        found.push(verified(DOCKER_HUB.to_owned()));
+        return found;
+    }
+    if !insecure.allows(domain, resolver).await {
+        return vec![verified(format!("https://{domain}"))];
+    }
+    let unverified = |scheme: &str| Endpoint {
+        base: format!("{scheme}://{domain}"),
+        trust: Trust::Unverified,
+        is_mirror: false,
+    };
+    vec![unverified("https"), unverified("http")]
+}
+
+/// `host`, `host:port`, `[::1]` or `[::1]:port` without the port and the brackets.
+fn without_port(domain: &str) -> &str {
+    if let Some(rest) = domain.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or_default();
+    }
+    domain.split(':').next().unwrap_or_default()
+}
+
+fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
+    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
+}
+
+fn contains((network, bits): (IpAddr, u8), address: IpAddr) -> bool {
+    let number = |address: IpAddr| match address {
+        // In the upper bits, so that prefixes of both families are compared the same way.
+        IpAddr::V4(v4) => u128::from(u32::from(v4)) << 96,
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    let mask = if bits == 0 { 0 } else { u128::MAX << (128 - u32::from(bits)) };
+    network.is_ipv4() == address.is_ipv4() && number(network) & mask == number(address) & mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn shown(domain: &str, mirrors: &[&str], insecure: &[&str]) -> String {
+        let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let insecure = Insecure::new(&strings(insecure));
+        let found = endpoints(domain, &strings(mirrors), &insecure, &Resolver::default()).await;
+        let mark = |e: &Endpoint| format!("{}{}", e.base, if e.trust == Trust::Verified { "+" } else { "" });
+        found.iter().map(mark).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn loopback_is_insecure() {
+        for domain in ["localhost:5000", "127.9.0.1:80", "[::1]:5000", "r.localhost"] {
+            assert_eq!(shown(domain, &["m"], &[]).await, format!("https://{domain} http://{domain}"));
+        }
+        assert_eq!(shown("10.0.0.1:5000", &[], &[]).await, "https://10.0.0.1:5000+");
+    }
+
+    #[tokio::test]
+    async fn configured_ones_are_insecure() {
+        assert_eq!(shown("10.0.0.1:5000", &[], &["10.0.0.0/8"]).await, "https://10.0.0.1:5000 http://10.0.0.1:5000");
+        assert_eq!(shown("11.0.0.1", &[], &["10.0.0.0/8", "x/99"]).await, "https://11.0.0.1+");
+        assert_eq!(shown("[fd00::1]:1", &[], &["fd00::/16"]).await, "https://[fd00::1]:1 http://[fd00::1]:1");
+        assert_eq!(shown("10.0.0.1:80", &[], &["http://10.0.0.1:80"]).await, "https://10.0.0.1:80 http://10.0.0.1:80");
+    }
+
+    #[tokio::test]
+    async fn mirrors_are_for_docker_hub() {
+        assert_eq!(
+            shown("docker.io", &["http://127.0.0.1:5000/", "https://10.0.0.9"], &[]).await,
+            "http://127.0.0.1:5000 https://10.0.0.9+ https://registry-1.docker.io+"
+        );
+    }
+}
