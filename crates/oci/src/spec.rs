@@ -3,12 +3,14 @@
 //! One Rust field for each field of the JSON schema, absent fields as `None` or empty, and `null` read as absent, as
 //! Go programs write it. What a newer version adds is kept in `other`, so that a config can be read and written again.
 
+pub mod features;
 mod hooks;
 mod linux;
 mod mounts;
 mod process;
 mod seccomp;
 
+pub use features::Features;
 pub use hooks::*;
 pub use linux::*;
 pub use mounts::*;
