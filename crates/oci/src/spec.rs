@@ -69,8 +69,8 @@ pub struct State {
     pub oci_version: String,
     /// The container's name.
     pub id: String,
-    /// `creating`, `created`, `running` or `stopped`; runc adds `paused`.
-    pub status: String,
+    /// Where in its life it is.
+    pub status: Status,
     /// Its first process as the host sees it; none when stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
@@ -82,6 +82,42 @@ pub struct State {
     /// Fields that are not known here, kept as they came.
     #[serde(flatten)]
     pub other: Other,
+}
+
+/// Where in its life a container is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Namespaces and mounts are being made.
+    Creating,
+    /// Everything is made, the program is not executed yet.
+    Created,
+    /// The program runs.
+    Running,
+    /// Frozen. Not of the specification; runc says it.
+    Paused,
+    /// The first process is gone.
+    #[default]
+    Stopped,
+}
+
+impl Status {
+    /// The word of the specification.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Spec {

@@ -1,1 +1,28 @@
 //! From a bundle to a running process, and the runc command line over it.
+//!
+//! A container is made by [`Container::create`]: the calling process (single-threaded: the shim, or `gantry runtime`)
+//! makes the cgroup and the root mount, clones the container's first process into new namespaces, and answers its
+//! requests until everything that can fail has been done. That process then waits for [`Container::start`] on a named
+//! pipe in the state directory, so that any other process can start it, and executes the program.
+//!
+//! ```text
+//!   caller                                 init (clone3 child)
+//!   validate, cgroup, root mount, clone ─▶ join cgroups and namespaces
+//!   write id maps                      ◀─▶ (user namespace) become root inside
+//!   run createRuntime hooks            ◀─▶ mounts, devices; createContainer hooks
+//!                                          pivot_root, sysctls, masked paths, terminal
+//!   receive the terminal, warnings     ◀── limits, user, capabilities, seccomp, look up the program
+//!   write state.json                   ◀── ready
+//!   start: one byte into exec.fifo      ──▶ startContainer hooks, execve
+//! ```
+//!
+//! State: `<state_root>/<id>/state.json` (replaced atomically) and `exec.fifo` (there until started).
+
+pub mod cli;
+mod container;
+mod error;
+mod options;
+
+pub use container::Container;
+pub use error::{Error, Result, Stage};
+pub use options::{CreateOptions, Created, ExecOptions, ExecProcess, Stdio};
