@@ -300,3 +300,47 @@ impl Directories {
         self.exec.join("exit.json")
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A container that was just created, for tests.
+    pub(crate) fn record(name: &str) -> Record {
+        Record {
+            schema: SCHEMA,
+            id: "0123456789abcdef".repeat(4),
+            name: name.to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            path: "sleep".to_owned(),
+            args: vec!["100000".to_owned()],
+            image: String::new(),
+            platform: "linux".to_owned(),
+            config: Config { hostname: "0123456789ab".to_owned(), ..Config::default() },
+            host_config: HostConfig::default(),
+            state: State::created(),
+            mounts: Vec::new(),
+            network: NetworkRecord::default(),
+            restart_count: 0,
+            stopped_by_user: false,
+            started_before: false,
+            security: Security::default(),
+            log_path: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_survives_the_disk() {
+        let directory = std::env::temp_dir().join(format!("gantry-record-{}", crate::engine::random_id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        assert!(Record::load(&directory).unwrap().is_none());
+        let mut written = record("web");
+        written.state.health = Some(Health::default());
+        written.save(&directory).unwrap();
+        let read = Record::load(&directory).unwrap().unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&written).unwrap());
+        std::fs::write(directory.join("config.json"), "{").unwrap();
+        assert!(Record::load(&directory).is_err());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
