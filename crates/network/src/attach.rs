@@ -128,13 +128,17 @@ impl Network {
         let (Some(ip), Some(peer_mac)) = (endpoint.ip, endpoint.mac) else { return Ok(()) };
         let veth = Veth {
             name: &endpoint.host_interface,
-            master: self.shared.bridge.index,
+            master: Some(self.shared.bridge.index),
             mtu: self.shared.config.mtu,
             peer_namespace: namespace.as_fd(),
             peer_name: INTERFACE,
             peer_mac,
         };
-        let made = self.kernel().route.request(&[link::new_veth(&veth)]);
+        let mut requests = vec![link::new_veth(&veth)];
+        if !endpoint.ports.is_empty() {
+            requests.push(link::set_hairpin(veth.name));
+        }
+        let made = self.kernel().route.request(&requests);
         made.map_err(netlink(format!("connecting {} with the container", veth.name)))?;
         let address = Ipv4Cidr::new(ip, endpoint.prefix_len);
         let interface = Interface { address, gateway: endpoint.gateway, announce };

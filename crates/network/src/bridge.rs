@@ -82,6 +82,9 @@ fn adapt(socket: &mut Socket, config: &NetworkConfig, link: &Link, address: Ipv4
     if link.mtu != config.mtu {
         requests.push(link::set_mtu(link.index, config.mtu));
     }
+    if !config.inter_container {
+        requests.push(link::set_bridge_firewall(link.index));
+    }
     if link.flags & link::IFF_UP == 0 {
         requests.push(link::set_up(link.index));
     }

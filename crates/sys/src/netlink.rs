@@ -6,6 +6,7 @@
 pub mod address;
 pub mod link;
 mod message;
+mod namespace;
 pub mod nftables;
 pub mod route;
 mod socket;
@@ -15,6 +16,7 @@ use std::io;
 use std::str::FromStr;
 
 pub use message::{Attributes, Message, Reply};
+pub use namespace::new_namespace;
 pub use socket::{Family, Socket};
 
 /// Why the kernel refused, or why its answer could not be read.

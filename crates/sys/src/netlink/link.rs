@@ -21,6 +21,10 @@ const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 
 /// The interface is administratively up.
@@ -54,7 +58,7 @@ pub struct Veth<'a> {
     /// Name of this end.
     pub name: &'a str,
     /// The bridge that this end is plugged into.
-    pub master: u32,
+    pub master: Option<u32>,
     /// Of both ends, bytes.
     pub mtu: u32,
     /// The namespace of the other end.
@@ -91,7 +95,10 @@ pub fn new_veth(veth: &Veth<'_>) -> Message {
         // The default is a queue per processor, each with objects in sysfs.
         message.u32(IFLA_MTU, veth.mtu).u32(IFLA_NUM_TX_QUEUES, 1).u32(IFLA_NUM_RX_QUEUES, 1);
     };
-    message.text(IFLA_IFNAME, veth.name).u32(IFLA_MASTER, veth.master);
+    message.text(IFLA_IFNAME, veth.name);
+    if let Some(master) = veth.master {
+        message.u32(IFLA_MASTER, master);
+    }
     queues(&mut message);
     message.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
@@ -102,6 +109,27 @@ pub fn new_veth(veth: &Veth<'_>) -> Message {
                 queues(peer);
             });
         });
+    });
+    message
+}
+
+/// Lets a port of a bridge send a frame back to where it came from. Needed when the firewall sees bridged packets and
+/// turns one around: a container that uses its own published port.
+pub fn set_hairpin(name: &str) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(0, 0, 0));
+    message.text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_SLAVE_KIND, "bridge");
+        info.nest(IFLA_INFO_SLAVE_DATA, |data| _ = data.bytes(IFLA_BRPORT_MODE, &[1]));
+    });
+    message
+}
+
+/// Shows what a bridge passes between its ports to the firewall.
+pub fn set_bridge_firewall(index: u32) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
+    message.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "bridge");
+        info.nest(IFLA_INFO_DATA, |data| _ = data.bytes(IFLA_BR_NF_CALL_IPTABLES, &[1]));
     });
     message
 }
