@@ -1,0 +1,254 @@
+//! What the engine and a shim say to each other, on the shim's socket.
+//!
+//! Each connection begins with one request, a line of JSON, and is one of three kinds:
+//!
+//! | first request | the connection is | then |
+//! |---|---|---|
+//! | [`Request::Attach`], [`Request::Exec`] | a pair of streams | one [`Response`] line; then output downstream (frames of 8 bytes' header and payload as in the Engine API's multiplexed stream, or raw bytes of a terminal), and standard input upstream until the writing side is shut down |
+//! | [`Request::Events`] | a stream of events | one [`Response`] line, then an [`Event`] line for each event; its end is the shim's end |
+//! | anything else | a series of calls | a [`Response`] line for each request line, in order |
+//!
+//! The words are a public promise: an engine of a newer version adopts shims of an older one. [`VERSION`] changes when
+//! a word changes its meaning; new words do not change it.
+
+use jiff::Timestamp;
+use oci::spec::{Process, Resources, Spec};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+
+/// The longest line that either side accepts, in bytes; a specification with its mounts is the longest there is.
+pub const MAX_LINE: usize = 32 << 20;
+
+/// How a shim is set up, `shim.json` in its run directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Name of the container, unique below `state_root`.
+    pub id: String,
+    /// Absolute path of the bundle: the run directory, or that of another tool.
+    pub bundle: PathBuf,
+    /// The runtime specification.
+    pub spec: Spec,
+    /// Where the runtime keeps its state.
+    pub state_root: PathBuf,
+    /// What the root file system is mounted from, in order; empty for `root.path` of the specification.
+    #[serde(default)]
+    pub rootfs: Vec<oci::Mount>,
+    /// Standard input is a pipe that stays open; otherwise it is empty from the start.
+    #[serde(default)]
+    pub stdin_open: bool,
+    /// Standard input is closed when the first client that sends to it is done.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where output is written besides the clients; nowhere when none.
+    #[serde(default)]
+    pub log: Option<LogConfig>,
+    /// The socket to listen on, at most 107 bytes.
+    pub socket_path: PathBuf,
+    /// The exit record, see [`Exit`].
+    pub exit_path: PathBuf,
+    /// An existing directory on a disk, for what clients are too slow to take.
+    pub spool_dir: PathBuf,
+}
+
+/// A log in the json-file format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// The file; older ones have `.1`, `.2`, … behind.
+    pub path: PathBuf,
+    /// Bytes after which a new file is begun; never when none.
+    #[serde(default)]
+    pub max_size: Option<u64>,
+    /// How many files there are at most, at least 1.
+    #[serde(default = "one")]
+    pub max_file: u32,
+    /// A JSON object that is written with every line, as text: labels and variables that were asked for.
+    #[serde(default)]
+    pub attributes: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What the engine asks for. `exec` names an exec; none is the container's own process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Make the container; answered by `Created` when only the start is left to do.
+    Create,
+    /// Let its program run.
+    Start,
+    /// Send a signal.
+    Signal {
+        /// To whom.
+        #[serde(default)]
+        exec: Option<String>,
+        /// Its number.
+        signal: i32,
+        /// To every process of the container.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Change the size of a terminal.
+    Resize {
+        /// Whose.
+        #[serde(default)]
+        exec: Option<String>,
+        /// Characters.
+        rows: u16,
+        /// Characters.
+        columns: u16,
+    },
+    /// Close standard input once what was sent before is written.
+    CloseStdin {
+        /// Whose.
+        #[serde(default)]
+        exec: Option<String>,
+    },
+    /// Freeze all processes.
+    Pause,
+    /// Thaw them.
+    Resume,
+    /// Change limits.
+    Update {
+        /// Those that are set are changed.
+        resources: Box<Resources>,
+    },
+    /// The pids of all processes, as the host sees them.
+    Processes,
+    /// How things are.
+    State,
+    /// Connect to the streams of the container.
+    Attach(Attach),
+    /// Run one more program, connected to this connection unless it wants none of the streams.
+    Exec(Box<Exec>),
+    /// Be told of events.
+    Events,
+    /// Give up: kill what runs, remove what was made, end without an exit record if nothing was started.
+    Shutdown,
+}
+
+/// Which streams a client wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Bytes of this connection become standard input.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Standard output, and everything that a terminal shows.
+    #[serde(default)]
+    pub stdout: bool,
+    /// Standard error.
+    #[serde(default)]
+    pub stderr: bool,
+}
+
+/// One more program in the container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Its name.
+    pub id: String,
+    /// What to run.
+    pub process: Process,
+    /// What of it this connection wants.
+    #[serde(default)]
+    pub streams: Attach,
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// The container or the exec is there.
+    Created {
+        /// Its first process, as the host sees it.
+        pid: i32,
+        /// What could not be applied, one sentence each.
+        #[serde(default)]
+        warnings: Vec<String>,
+    },
+    /// Pids.
+    Processes(Vec<i32>),
+    /// How things are.
+    State(State),
+    /// It cannot be done.
+    Failed(Failure),
+}
+
+/// Why something cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// A sentence in the runtime's words.
+    pub message: String,
+}
+
+/// Kinds that callers treat differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The program does not exist (exit code 127).
+    ProgramNotFound,
+    /// The program cannot be executed (exit code 126).
+    ProgramNotExecutable,
+    /// The container's state does not allow it.
+    Conflict,
+    /// No such exec or process.
+    NotFound,
+    /// The request makes no sense.
+    Invalid,
+    /// Everything else.
+    System,
+}
+
+/// How things are with a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`] of the shim.
+    pub version: u32,
+    /// The shim's own pid.
+    pub shim_pid: i32,
+    /// The container's first process; none before it is made.
+    pub pid: Option<i32>,
+    /// The program was let go.
+    pub started: bool,
+    /// All processes are frozen.
+    pub paused: bool,
+    /// How it ended.
+    pub exit: Option<Exit>,
+    /// Execs whose processes run.
+    pub execs: Vec<String>,
+}
+
+/// How a process ended: an event, and for the container's own process the exit record on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Which exec; none is the container's own process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<String>,
+    /// 0 to 255; 128 and the number of the signal that ended it.
+    pub code: i32,
+    /// That signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// A process of the container was killed for want of memory.
+    #[serde(default)]
+    pub oom: bool,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What happens by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A process ended. For the container's own it is the last event: its record is on disk, and what it occupied is free.
+    Exited(Exit),
+    /// A process was killed for want of memory.
+    Oom,
+}
