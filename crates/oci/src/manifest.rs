@@ -98,6 +98,7 @@ pub struct Index {
 
 /// Either of the two: what a registry answers to a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Document {
     /// One image.
     Manifest(Manifest),

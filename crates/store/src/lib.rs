@@ -1,1 +1,56 @@
 //! Content by digest, images, overlay snapshots, unpacking and diffing of layers.
+//!
+//! ```text
+//! <root>/gantry.redb             which images, names, layers and blobs exist (see `db`)
+//!       /blobs/sha256/<hex>      layers as they came, compressed
+//!       /layers/<diff-hex>/fs    layers unpacked, each on its own, in overlay format
+//!       /inits/<chain-hex>/fs    mount points for the containers of one stack of layers
+//!       /snapshots/<id>/{fs,work,record.json}    what a container changed
+//!       /removing/…              on its way out
+//! ```
+//!
+//! A pull, in this crate's words:
+//!
+//! ```text
+//! let lease = store.lease();                                   // keeps what follows from garbage collection
+//! for (descriptor, diff_id) in layers {                        // in parallel, each on a blocking thread
+//!     if store.layer_hold(&lease, &diff_id)?.is_none() {
+//!         let mut layer = store.layer_ingest(&lease, &descriptor, &diff_id)?;
+//!         layer.write_all(bytes as they come)?;
+//!         layer.finish()?;                                     // both digests are right, or an error
+//!     }
+//! }
+//! store.blob_put(&lease, &manifest_bytes)?;
+//! store.image_create(&lease, NewImage { config, manifest, tags, repo_digests, .. })?;
+//! ```
+//!
+//! Everything here is synchronous and may block: call it from blocking threads. [`Store`] is a cheap handle that is
+//! shared by cloning. All changes of state pass one gate, each is one transaction, and a process that is killed at any
+//! instruction leaves a store that opens clean.
+
+mod compression;
+mod content;
+mod db;
+mod error;
+mod gc;
+mod image;
+mod layer;
+mod lease;
+mod pipe;
+mod reaper;
+mod recover;
+mod snapshot;
+mod store;
+mod tar;
+mod tree;
+mod unpack;
+mod usage;
+
+pub use content::{Blob, Ingest};
+pub use error::{Error, ErrorKind, Result};
+pub use image::{HistoryItem, Image, ImageId, ImageLayer, ImageUsers, NewImage, Removal};
+pub use layer::{Layer, LayerIngest};
+pub use lease::Lease;
+pub use snapshot::{SnapshotOptions, Usage};
+pub use store::Store;
+pub use tar::TarError;

@@ -1,0 +1,199 @@
+//! The database: which images, names, layers and content exist. One transaction per change of state.
+//!
+//! ```text
+//! gantry.redb
+//! ├── meta       "version"                            → decimal number
+//! ├── images     image id = digest of its config      → ImageRecord (JSON)
+//! ├── names      docker.io/library/busybox:latest     → image id           a tag
+//! │              docker.io/library/busybox@sha256:…   → image id           a digest it was pulled or pushed by
+//! ├── layers     diff id = digest of plain tar        → LayerRecord (JSON)   layers/<hex>/fs
+//! ├── blobs      digest                               → size in bytes        blobs/sha256/<hex>
+//! └── documents  digest                               → bytes                configs, manifests, indexes
+//! ```
+//!
+//! Configurations and manifests are small and needed often, so they live inside the database; large content is a file
+//! per digest. A file or directory without a record is a leftover, and is removed when the store is opened. A record is
+//! written after its file is complete and in place, and removed before the file is.
+//!
+//! Snapshots of containers are not here: each is a directory with its own small record, so that making and removing
+//! a container costs no synchronous write to the disk, and survives a killed engine all the same.
+
+use std::path::Path;
+
+use oci::Descriptor;
+use oci::digest::Digest;
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The version of the schema that this code writes.
+const VERSION: u32 = 1;
+/// Pages kept in memory, in bytes. Small: the engine at rest has 20 MiB for everything, and the kernel caches the file.
+const CACHE_SIZE: usize = 512 << 10;
+
+/// A table with text keys and byte values.
+pub(crate) type Table = TableDefinition<'static, &'static str, &'static [u8]>;
+const META: Table = TableDefinition::new("meta");
+pub(crate) const IMAGES: Table = TableDefinition::new("images");
+pub(crate) const NAMES: Table = TableDefinition::new("names");
+pub(crate) const LAYERS: Table = TableDefinition::new("layers");
+pub(crate) const BLOBS: Table = TableDefinition::new("blobs");
+pub(crate) const DOCUMENTS: Table = TableDefinition::new("documents");
+
+/// What is known about an image beside its configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ImageRecord {
+    /// Diff ids from the lowest layer up.
+    pub layers: Vec<Digest>,
+    /// The image that this one was committed from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Digest>,
+    /// Manifests that it came or went with, the latest last; their bytes are documents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<Descriptor>,
+    /// Further documents that live as long as the image, such as the index it was found in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub documents: Vec<Digest>,
+    /// When a user last tagged it, nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_tagged_ns: Option<i64>,
+}
+
+/// What is known about a layer beside its files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    /// Sum of the sizes of its files and symbolic links, hard links once, in bytes.
+    pub size: u64,
+    /// Length of its plain tar in bytes.
+    pub tar_size: u64,
+    /// The tar as it came, usually compressed. None: it was committed here, and is packed again when it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Descriptor>,
+}
+
+/// Opens or creates the database.
+pub(crate) fn open(path: &Path) -> Result<Database> {
+    let db = Database::builder().set_cache_size(CACHE_SIZE).create(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
+        other => other.into(),
+    })?;
+    let existing = {
+        let txn = db.begin_read()?;
+        let has_meta = txn.list_tables()?.any(|table| table.name() == META.name());
+        if has_meta { txn.open_table(META)?.get("version")?.map(|value| value.value().to_vec()) } else { None }
+    };
+    match existing {
+        Some(value) => {
+            let found = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).unwrap_or(u32::MAX);
+            if found != VERSION {
+                return Err(Error::Version { found, known: VERSION });
+            }
+        }
+        None => create_tables(&db)?,
+    }
+    Ok(db)
+}
+
+fn create_tables(db: &Database) -> Result<()> {
+    let txn = db.begin_write()?;
+    for table in [IMAGES, NAMES, LAYERS, BLOBS, DOCUMENTS] {
+        txn.open_table(table)?;
+    }
+    txn.open_table(META)?.insert("version", VERSION.to_string().as_bytes())?;
+    txn.commit()?;
+    Ok(())
+}
+
+/// Reading, in either kind of transaction.
+pub(crate) trait Reading {
+    /// The value under a key.
+    fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>>;
+    /// Calls back for each record from `start` on, in order of the keys, until the callback says stop (`false`).
+    fn scan(&self, table: Table, start: &str, each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>) -> Result<()>;
+
+    /// A JSON value under a key.
+    fn get_json<T: DeserializeOwned>(&self, table: Table, key: &str) -> Result<Option<T>> {
+        self.get(table, key)?.map(|bytes| decode(key, &bytes)).transpose()
+    }
+
+    /// All records of a table of JSON values, by digest.
+    fn all_json<T: DeserializeOwned>(&self, table: Table) -> Result<Vec<(Digest, T)>> {
+        let mut found = Vec::new();
+        self.scan(table, "", &mut |key, value| {
+            found.push((parse_key(key)?, decode(key, value)?));
+            Ok(true)
+        })?;
+        Ok(found)
+    }
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|source| Error::Record { key: key.to_owned(), source })
+}
+
+/// A key or value that is a digest.
+pub(crate) fn parse_key(key: &str) -> Result<Digest> {
+    key.parse().map_err(|error| Error::Record { key: key.to_owned(), source: serde::de::Error::custom(error) })
+}
+
+impl Reading for ReadTransaction {
+    fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, table: Table, start: &str, each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>) -> Result<()> {
+        scan_table(&self.open_table(table)?, start, each)
+    }
+}
+
+impl Reading for WriteTransaction {
+    fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+    }
+
+    fn scan(&self, table: Table, start: &str, each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>) -> Result<()> {
+        scan_table(&self.open_table(table)?, start, each)
+    }
+}
+
+fn scan_table(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    start: &str,
+    each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>,
+) -> Result<()> {
+    for record in table.range(start..)? {
+        let (key, value) = record?;
+        if !each(key.value(), value.value())? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writing.
+pub(crate) trait Writing {
+    fn put(&self, table: Table, key: &str, value: &[u8]) -> Result<()>;
+    fn put_json<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<()>;
+    /// Removes a record; says whether there was one.
+    fn remove(&self, table: Table, key: &str) -> Result<bool>;
+}
+
+impl Writing for WriteTransaction {
+    fn put(&self, table: Table, key: &str, value: &[u8]) -> Result<()> {
+        self.open_table(table)?.insert(key, value)?;
+        Ok(())
+    }
+
+    fn put_json<T: Serialize>(&self, table: Table, key: &str, value: &T) -> Result<()> {
+        let bytes = serde_json::to_vec(value).map_err(|source| Error::Record { key: key.to_owned(), source })?;
+        self.put(table, key, &bytes)
+    }
+
+    fn remove(&self, table: Table, key: &str) -> Result<bool> {
+        Ok(self.open_table(table)?.remove(key)?.is_some())
+    }
+}

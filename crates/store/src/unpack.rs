@@ -1,0 +1,421 @@
+//! Unpacking tar streams into directories: layers into overlay format, archives into a container's root.
+//!
+//! | in a layer's tar | in the directory |
+//! |---|---|
+//! | `dir/.wh.name` | `dir/name`, a character device 0:0: removed |
+//! | `dir/.wh..wh..opq` | `dir` with `trusted.overlay.opaque=y`: nothing below shows through |
+//! | other `.wh..wh.*` | nothing: notes that AUFS made for itself |
+
+use std::fs;
+use std::io::{self, BufRead, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::digest::{Digest, Digester};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::compression;
+use crate::error::{Error, Result};
+use crate::pipe::{self, PipeWriter};
+use crate::store::{Inner, UNPACKING};
+use crate::tar::{Entry, EntryKind, TarError, TarReader, Time};
+use crate::tree::{self, CleanPath, Tree};
+
+const WHITEOUT: &[u8] = b".wh.";
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
+
+/// How to unpack.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Rules {
+    /// The stream is a layer, the directory an overlay's.
+    pub(crate) is_layer: bool,
+    /// A directory never takes the place of something else, nor the other way round.
+    pub(crate) no_overwrite_dir_non_dir: bool,
+    /// Everything belongs to this user and group, whatever the stream says.
+    pub(crate) owner: Option<(u32, u32)>,
+}
+
+/// A layer that is unpacked but has no place yet. Dropped, it is removed.
+pub(crate) struct Unpacked {
+    inner: Arc<Inner>,
+    dir: Option<PathBuf>,
+    pub(crate) diff_id: Digest,
+    pub(crate) size: u64,
+    pub(crate) tar_size: u64,
+}
+
+impl Unpacked {
+    /// Moves it to its place.
+    pub(crate) fn place(mut self, target: &Path) -> Result<()> {
+        if let Some(dir) = &self.dir {
+            fs::rename(dir, target).map_err(Error::file("creating", target))?;
+        }
+        self.dir = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unpacked {
+    fn drop(&mut self) {
+        if let Some(dir) = self.dir.take() {
+            self.inner.discard(&dir);
+        }
+    }
+}
+
+/// Unpacks a layer into a directory of its own: inflating and hashing on one thread, making files on another.
+pub(crate) fn layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpacked> {
+    let dir = inner.root.join(UNPACKING).join(inner.unique());
+    // From here on the directory is removed whatever happens.
+    let mut unpacked =
+        Unpacked { inner: Arc::clone(inner), dir: Some(dir.clone()), diff_id: Digest::of(b""), size: 0, tar_size: 0 };
+    let root = dir.join("fs");
+    for path in [&dir, &root] {
+        fs::create_dir(path).map_err(Error::file("creating", path))?;
+    }
+    tree::chmod(&dir, 0o711).and_then(|()| tree::chmod(&root, 0o755)).map_err(Error::file("creating", &root))?;
+    let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
+    let rules = Rules { is_layer: true, ..Rules::default() };
+    let plain = compression::plain(stream)?;
+    let (digest, length, size) = in_parallel(plain, |source| extract(source, root, rules))?;
+    (unpacked.diff_id, unpacked.tar_size, unpacked.size) = (digest, length, size);
+    Ok(unpacked)
+}
+
+/// Reads (and so inflates) and hashes on a second thread while `work` consumes the bytes on this one.
+fn in_parallel<T>(
+    mut plain: Box<dyn Read + Send + '_>,
+    work: impl FnOnce(pipe::PipeReader) -> Result<T>,
+) -> Result<(Digest, u64, T)> {
+    let (writer, reader) = pipe::new();
+    std::thread::scope(|scope| {
+        let inflating = std::thread::Builder::new()
+            .name("layer-inflate".into())
+            .spawn_scoped(scope, move || inflate(&mut plain, writer))
+            .map_err(|_| Error::Thread)?;
+        let worked = work(reader);
+        match (inflating.join(), worked) {
+            (Ok(Inflated::Whole(digest, length)), Ok(value)) => Ok((digest, length, value)),
+            // Its error is the cause when the tar seems to end too early.
+            (Ok(Inflated::Failed(error)), _) => Err(Error::Decompress(error)),
+            (_, Err(error)) => Err(error),
+            (_, Ok(_)) => Err(Error::Thread),
+        }
+    })
+}
+
+enum Inflated {
+    Whole(Digest, u64),
+    Failed(io::Error),
+    /// Nobody reads any more.
+    Cut,
+}
+
+fn inflate(plain: &mut impl Read, mut writer: PipeWriter) -> Inflated {
+    let mut digester = Digester::sha256();
+    let mut length = 0;
+    loop {
+        match writer.read_from(plain, |bytes| digester.update(bytes)) {
+            Ok(Ok(0)) => break,
+            Ok(Ok(count)) => length += count as u64,
+            Ok(Err(_)) => return Inflated::Cut,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Inflated::Failed(error),
+        }
+    }
+    if writer.finish().is_ok() { Inflated::Whole(digester.finish(), length) } else { Inflated::Cut }
+}
+
+/// Unpacks a plain tar stream below a directory, and reads the stream to its end. Returns the size of what it made.
+pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules) -> Result<u64> {
+    let mut reader = TarReader::new(source);
+    let mut extraction = Extraction { tree: Tree::new(root), rules, dirs: Vec::new(), size: 0 };
+    while let Some(entry) = reader.next_entry()? {
+        extraction.entry(&entry, &mut reader)?;
+    }
+    extraction.set_dir_times();
+    reader.drain()?;
+    Ok(extraction.size)
+}
+
+struct Extraction {
+    tree: Tree,
+    rules: Rules,
+    /// Directories and their times, to be set when nothing is made in them any more.
+    dirs: Vec<(CleanPath, Time)>,
+    size: u64,
+}
+
+/// What the entry is about to take the place of.
+struct Existing {
+    kind: FileType,
+    is_whiteout: bool,
+}
+
+impl Extraction {
+    fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
+        let path = CleanPath::new(&entry.path).ok_or_else(|| Error::Breakout(display(&entry.path)))?;
+        if path.is_root() {
+            return self.root_entry(entry);
+        }
+        let (dir, name) = path.split();
+        if self.rules.is_layer && name.starts_with(WHITEOUT) {
+            return self.whiteout(dir, name).map_err(Error::entry(display(&entry.path)));
+        }
+        let replaced = self.make_room(entry, dir, name)?;
+        self.make(entry, &path, reader, replaced.is_some_and(|existing| existing.is_whiteout))
+    }
+
+    /// `./`: a layer may set the looks of the root, an archive does not change the directory it goes into.
+    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
+        if self.rules.is_layer && entry.kind == EntryKind::Directory {
+            let root = self.tree.root().try_clone_to_owned().map_err(Error::entry("/"))?;
+            dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("/"))?;
+            self.dirs.push((CleanPath::new(b"").ok_or(Error::Thread)?, entry.mtime));
+        }
+        Ok(())
+    }
+
+    fn owner(&self, entry: &Entry) -> (u32, u32) {
+        self.rules.owner.unwrap_or((entry.uid, entry.gid))
+    }
+
+    fn whiteout(&mut self, dir: &[u8], name: &[u8]) -> io::Result<()> {
+        if name == WHITEOUT_OPAQUE {
+            let dir = self.tree.dir(dir)?;
+            tree::set_xattr(dir, b".", OPAQUE_XATTR.as_bytes(), b"y")?;
+            return Ok(());
+        }
+        let name = &name[WHITEOUT.len()..];
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if name.starts_with(&WHITEOUT_META[WHITEOUT.len()..]) {
+            return Ok(());
+        }
+        let dir = self.tree.dir(dir)?;
+        match tree::look(dir, name)? {
+            // A whiteout speaks of lower layers only: what this layer brings itself stays, cut off from below.
+            Some(stat) if tree::kind_of(&stat) == FileType::Directory => {
+                Ok(tree::set_xattr(dir, name, OPAQUE_XATTR.as_bytes(), b"y")?)
+            }
+            Some(_) => Ok(()),
+            None => Ok(rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)?),
+        }
+    }
+
+    /// Removes what is in the entry's way, unless both are directories.
+    fn make_room(&mut self, entry: &Entry, dir: &[u8], name: &[u8]) -> Result<Option<Existing>> {
+        let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
+        let parent = self.tree.dir(dir).map_err(failed)?;
+        let Some(stat) = tree::look(parent, name).map_err(|error| failed(error.into()))? else { return Ok(None) };
+        let existing = Existing { kind: tree::kind_of(&stat), is_whiteout: tree::is_whiteout(&stat) };
+        let was_dir = existing.kind == FileType::Directory;
+        let is_dir = entry.kind == EntryKind::Directory;
+        if was_dir && is_dir {
+            return Ok(Some(existing));
+        }
+        if self.rules.no_overwrite_dir_non_dir && (was_dir || is_dir) {
+            let [old, new] = if was_dir { ["directory", "non-directory"] } else { ["non-directory", "directory"] };
+            let path = display(&entry.path);
+            return Err(Error::Archive(format!(
+                "cannot overwrite {old} {:?} with {new} \"/\"",
+                Path::new("/").join(path)
+            )));
+        }
+        let freed = tree::remove_all(parent, name).map_err(failed)?;
+        self.size = self.size.saturating_sub(freed);
+        if matches!(existing.kind, FileType::Directory | FileType::Symlink) {
+            self.tree.forget();
+        }
+        Ok(Some(existing))
+    }
+
+    fn make<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        path: &CleanPath,
+        reader: &mut TarReader<R>,
+        was_whiteout: bool,
+    ) -> Result<()> {
+        let failed = Error::entry::<io::Error>(display(&entry.path));
+        let (dir, name) = path.split();
+        let owner = self.owner(entry);
+        if entry.kind == EntryKind::HardLink {
+            return self.hard_link(entry, dir, name);
+        }
+        let parent = self.tree.dir(dir).map_err(Error::entry(display(&entry.path)))?;
+        match entry.kind {
+            EntryKind::Regular => {
+                regular(parent, name, entry, owner, reader)?;
+                self.size += entry.size;
+            }
+            EntryKind::Directory => {
+                directory(parent, name, entry, owner, was_whiteout && self.rules.is_layer).map_err(failed)?;
+                self.dirs.push((path.clone(), entry.mtime));
+            }
+            EntryKind::Symlink => {
+                symlink(parent, name, entry, owner).map_err(failed)?;
+                self.size += entry.link.len() as u64;
+            }
+            _ => special(parent, name, entry, owner).map_err(failed)?,
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, entry: &Entry, dir: &[u8], name: &[u8]) -> Result<()> {
+        let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
+        let target = CleanPath::new(&entry.link).ok_or_else(|| Error::Breakout(display(&entry.link)))?;
+        if target.is_root() {
+            return Err(failed(Errno::PERM.into()));
+        }
+        let (target_dir, target_name) = target.split();
+        let target_dir = self.tree.open_dir(target_dir).map_err(|error| failed(error.into()))?;
+        let parent = self.tree.dir(dir).map_err(failed)?;
+        // Without AT_SYMLINK_FOLLOW the link is to the name itself, even if that is a symbolic link.
+        rustix::fs::linkat(&target_dir, target_name, parent, name, AtFlags::empty())
+            .map_err(|error| failed(error.into()))
+    }
+
+    /// A directory that is gone or replaced by now has no time to set.
+    fn set_dir_times(&self) {
+        for (path, time) in self.dirs.iter().rev() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            if let Ok(dir) = self.tree.open(path.as_bytes(), flags) {
+                let _ = rustix::fs::utimensat(&dir, ".", &tree::timestamps(*time), AtFlags::empty());
+            }
+        }
+    }
+}
+
+fn regular<R: BufRead>(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+    owner: (u32, u32),
+    reader: &mut TarReader<R>,
+) -> Result<()> {
+    let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
+    match &entry.segments {
+        None => copy(&file, 0, entry.size, reader, &failed)?,
+        Some(segments) => {
+            rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
+            for (offset, length) in segments {
+                copy(&file, *offset, *length, reader, &failed)?;
+            }
+        }
+    }
+    dress_file(&file, entry, owner).map_err(failed)
+}
+
+/// Owner first (it clears setuid and capabilities), then attributes, mode and times.
+fn dress_file(file: &OwnedFd, entry: &Entry, (uid, gid): (u32, u32)) -> io::Result<()> {
+    rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    for (key, value) in wanted_xattrs(entry) {
+        tolerate(rustix::fs::fsetxattr(file, key, value, XattrFlags::empty()))?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
+    rustix::fs::futimens(file, &tree::timestamps(entry.mtime))?;
+    Ok(())
+}
+
+/// Copies data of the entry to a place in a file, straight out of the reader's buffer.
+fn copy<R: BufRead>(
+    file: &OwnedFd,
+    mut offset: u64,
+    mut left: u64,
+    reader: &mut TarReader<R>,
+    failed: &dyn Fn(io::Error) -> Error,
+) -> Result<()> {
+    while left > 0 {
+        let piece = reader.fill()?;
+        if piece.is_empty() {
+            return Err(TarError::Truncated.into());
+        }
+        let length = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        let written = match rustix::io::pwrite(file, &piece[..length], offset) {
+            Ok(0) => return Err(failed(io::ErrorKind::WriteZero.into())),
+            Ok(written) => written,
+            Err(Errno::INTR) => 0,
+            Err(error) => return Err(failed(error.into())),
+        };
+        reader.consume(written);
+        offset += written as u64;
+        left -= written as u64;
+    }
+    Ok(())
+}
+
+fn directory(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, owner: (u32, u32), is_opaque: bool) -> io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if is_opaque {
+        tree::set_xattr(parent, name, OPAQUE_XATTR.as_bytes(), b"y")?;
+    }
+    dress_dir(parent, name, entry, owner)
+}
+
+fn dress_dir(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32, u32)) -> io::Result<()> {
+    tree::chown(parent, name, uid, gid)?;
+    for (key, value) in wanted_xattrs(entry) {
+        tolerate(tree::set_xattr(parent, name, key, value))?;
+    }
+    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    Ok(())
+}
+
+fn symlink(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32, u32)) -> io::Result<()> {
+    rustix::fs::symlinkat(&entry.link[..], parent, name)?;
+    tree::chown(parent, name, uid, gid)?;
+    for (key, value) in wanted_xattrs(entry) {
+        tolerate(tree::set_xattr(parent, name, key, value))?;
+    }
+    rustix::fs::utimensat(parent, name, &tree::timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+fn special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32, u32)) -> io::Result<()> {
+    let kind = match entry.kind {
+        EntryKind::CharDevice => FileType::CharacterDevice,
+        EntryKind::BlockDevice => FileType::BlockDevice,
+        _ => FileType::Fifo,
+    };
+    let device = rustix::fs::makedev(entry.major, entry.minor);
+    rustix::fs::mknodat(parent, name, kind, Mode::RUSR | Mode::WUSR, device)?;
+    tree::chown(parent, name, uid, gid)?;
+    for (key, value) in wanted_xattrs(entry) {
+        tolerate(tree::set_xattr(parent, name, key, value))?;
+    }
+    // The name was made by us just now and is no link, so following it is harmless (and there is no other way).
+    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    rustix::fs::utimensat(parent, name, &tree::timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+/// Overlay's own attributes would let a layer point at directories outside of it.
+fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let is_wanted = |key: &[u8]| !key.starts_with(b"trusted.overlay.") && !key.starts_with(b"user.overlay.");
+    entry.xattrs.iter().map(|(key, value)| (&key[..], &value[..])).filter(move |(key, _)| is_wanted(key))
+}
+
+/// Attributes that a file system or file type does not have are left out, as Docker does.
+fn tolerate(set: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match set {
+        Err(Errno::NOTSUP | Errno::PERM) => Ok(()),
+        other => other,
+    }
+}
+
+pub(crate) fn display(path: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(path))
+}
