@@ -88,7 +88,7 @@ pub fn spawn(program: &Path, run_dir: &Path, config: &Config) -> Result<Spawned,
     let log = std::fs::File::create(run_dir.join(crate::LOG)).map_err(failed)?;
     let mut command = Command::new(program);
     command.arg0("gantry-shim").arg("shim").arg(run_dir).current_dir("/").env_clear();
-    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log).process_group(0);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
     let process = command.spawn().map_err(failed)?;
     Ok(Spawned { client: Client { stream: BufReader::new(ours) }, process })
 }
@@ -96,7 +96,8 @@ pub fn spawn(program: &Path, run_dir: &Path, config: &Config) -> Result<Spawned,
 impl Client {
     /// Connect to a running shim.
     pub fn connect(socket: &Path) -> Result<Self, Error> {
-        let stream = UnixStream::connect(socket).map_err(|source| Error::Connect { path: socket.to_owned(), source })?;
+        let stream =
+            UnixStream::connect(socket).map_err(|source| Error::Connect { path: socket.to_owned(), source })?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 
