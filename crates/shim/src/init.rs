@@ -1,106 +1,89 @@
-//! The first process of a container that was started with `--init`: it starts the program, passes signals on, and
-//! reaps what the program leaves behind.
+//! `gantry init -- PROGRAM ARG…`: the minimal init of `--init`, process 1 of a container.
 //!
-//! A program that runs as the first process of its namespace has two duties that most programs do not know of: the
-//! kernel drops signals that it has no handler for, and orphans become its children. This process takes both.
+//! It starts the program as its child, hands on every signal that it gets, reaps what is left to it, and ends as the program
+//! ends: with its exit code, or 128 and the number of the signal.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{WaitOptions, wait};
-use std::ffi::{CString, OsString};
-use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::process::ExitCode;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use sys::signal::SignalFd;
 
 const SIGCHLD: i32 = 17;
-/// Those that the kernel raises for a fault of this process itself, and the two that cannot be blocked.
-const NOT_PASSED_ON: &[i32] = &[4, 5, 7, 8, 9, 11, 19, 31];
+/// What every signal is handed on but those that cannot be blocked, those of a crash of our own, and those of the terminal's job
+/// control (the program is in the foreground, we are not).
+const HANDED_ON: [i32; 16] = [1, 2, 3, 10, 12, 13, 14, 15, 18, 20, 23, 24, 25, 28, 29, 30];
 
-/// `gantry init -- PROGRAM ARGUMENTS…`; the exit code is the program's, or 128 and the number of the signal that ended it.
+/// The program, with its own name as the first argument.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let mut rest = arguments.into_iter().skip(1).peekable();
-    if rest.peek().is_some_and(|a| a == "--") {
-        rest.next();
+    let mut words = arguments.into_iter().skip(1).peekable();
+    if words.peek().is_some_and(|word| word == "--") {
+        words.next();
     }
-    let command: Vec<CString> = rest.filter_map(|a| CString::new(a.into_vec()).ok()).collect();
-    if command.is_empty() {
-        eprintln!("init: no program was given; usage: init -- PROGRAM [ARGUMENTS]");
+    let Some(program) = words.next() else {
+        eprintln!("gantry init: PROGRAM is missing: gantry init -- PROGRAM [ARG...]");
         return ExitCode::from(2);
-    }
-    match run(&command) {
+    };
+    match run(&program, words.collect()) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("init: {error}");
-            ExitCode::FAILURE
+            eprintln!("gantry init: {}: {error}", program.display());
+            // As a shell: 127 for a program that is not there, 126 for one that cannot be executed.
+            ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
         }
     }
 }
 
-fn run(command: &[CString]) -> io::Result<u8> {
-    let passed: Vec<i32> = (1..=64).filter(|n| !NOT_PASSED_ON.contains(n) && !(32..34).contains(n)).collect();
-    let signals = SignalFd::new(&passed)?;
-    let program = sys::clone::spawn(&sys::clone::Options::default(), || {
-        own_group();
-        sys::clone::reset_signals();
-        let error = execute(command);
-        eprintln!("init: cannot execute {}: {error}", command[0].to_string_lossy());
-        if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
-    })?;
+fn run(program: &OsString, arguments: Vec<OsString>) -> io::Result<u8> {
+    // Before the child exists: its end must not be missed. The child starts with nothing blocked.
+    let mut blocked = HANDED_ON.to_vec();
+    blocked.push(SIGCHLD);
+    // Writing to a terminal that is another's stops the writer unless these two are blocked.
+    blocked.extend([21, 22]);
+    let signals = SignalFd::new(&blocked)?;
+    let child = Command::new(program).args(arguments).process_group(0).spawn()?;
+    let pid = Pid::from_child(&child);
+    // The program gets the terminal, if there is one.
+    let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), pid);
     loop {
-        wait_readable(&signals)?;
-        while let Some(signal) = signals.next()? {
-            if signal != SIGCHLD {
-                // One that ended meanwhile is reaped below.
-                let _ = sys::pidfd::send_signal_to(program.pid, signal);
-                continue;
+        match poll(&mut [PollFd::new(&signals, PollFlags::IN)], None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(number) = signals.next()? {
+            if HANDED_ON.contains(&number) {
+                // A program that has just ended needs no signal.
+                let _ = sys::pidfd::send_signal_to(pid.as_raw_nonzero().get(), number);
             }
-            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-                if pid.as_raw_nonzero().get() == program.pid {
-                    let signalled = || status.terminating_signal().map(|s| 128 + s);
-                    let code = status.exit_status().or_else(signalled).unwrap_or(255);
-                    return Ok(u8::try_from(code).unwrap_or(u8::MAX));
+        }
+        if let Some(code) = reap(pid)? {
+            return Ok(code);
+        }
+    }
+}
+
+/// Reaps everything that has ended; the exit code when the program is among it.
+fn reap(program: Pid) -> io::Result<Option<u8>> {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if pid == program => {
+                if let Some(code) = code(status) {
+                    return Ok(Some(code));
                 }
             }
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Make a process group that has the terminal, if there is one: keys like ^C then reach the program and its children,
-/// and this process passes nothing on twice. Signals are still blocked here, so the kernel lets a background group do it.
-fn own_group() {
-    let made = rustix::process::setpgid(None, None);
-    if made.is_ok() && rustix::termios::isatty(rustix::stdio::stdin()) {
-        // Without a controlling terminal there is none to take.
-        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpgrp());
+fn code(status: WaitStatus) -> Option<u8> {
+    if let Some(code) = status.exit_status() {
+        return u8::try_from(code & 0xff).ok();
     }
-}
-
-fn wait_readable(signals: &SignalFd) -> io::Result<()> {
-    match poll(&mut [PollFd::new(signals, PollFlags::IN)], None) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Look the program up as execvp(3) does.
-fn execute(command: &[CString]) -> io::Error {
-    let environment: Vec<CString> = std::env::vars_os()
-        .filter_map(|(name, value)| CString::new([name.into_vec(), value.into_vec()].join(&b'=')).ok())
-        .collect();
-    let program = &command[0];
-    if program.as_bytes().contains(&b'/') {
-        return sys::clone::execute(program, command, &environment);
-    }
-    let path = std::env::var_os("PATH")
-        .unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for folder in std::env::split_paths(&path) {
-        let full = folder.into_os_string().into_vec();
-        let Ok(full) = CString::new([&full[..], program.as_bytes()].join(&b'/')) else { continue };
-        let error = sys::clone::execute(&full, command, &environment);
-        if error.kind() != io::ErrorKind::NotFound {
-            last = error;
-        }
-    }
-    last
+    status.terminating_signal().and_then(|signal| u8::try_from(128 + signal).ok())
 }

@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::cgroup::Cgroup;
+use sys::cgroup::{Cgroup, OomWatch};
 use sys::signal::SignalFd;
 
 /// How long output is read after a process ended, when somebody else still holds the other end.
@@ -48,11 +48,9 @@ pub(crate) enum Error {
 }
 
 impl Config {
-    /// Whether a process of the container was killed for want of memory; the group must still exist.
-    fn oom_killed(&self) -> bool {
-        let path = self.spec.linux.as_ref().and_then(|l| l.cgroups_path.as_deref());
-        let kills = path.and_then(|p| Cgroup::open(Path::new(p)).and_then(|c| c.oom_kills()).ok());
-        kills.is_some_and(|kills| kills > 0)
+    fn cgroup(&self) -> Option<Cgroup> {
+        let path = self.spec.linux.as_ref()?.cgroups_path.as_deref()?;
+        Cgroup::open(Path::new(path)).ok()
     }
 }
 
@@ -77,12 +75,15 @@ struct Monitor {
     finished: bool,
     /// The engine gave up before the start.
     abandoned: bool,
+    /// Tells of processes killed for want of memory, with how many are known of.
+    oom: Option<(OomWatch, u64)>,
     buffer: Vec<u8>,
 }
 
 /// What a descriptor in the poll set belongs to.
 enum Token {
     Listener,
+    Oom,
     Signals,
     Call(usize),
     Session(Option<String>, Source),
@@ -112,6 +113,7 @@ pub(crate) fn run(run_dir: &Path) -> Result<(), Error> {
         paused: false,
         finished: false,
         abandoned: false,
+        oom: None,
         buffer: vec![0; HEADER + CHUNK],
     };
     let outcome = monitor.serve();
@@ -167,6 +169,11 @@ impl Monitor {
             tokens.push(Token::Listener);
             set.push(PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN));
         }
+        if let Some((watch, _)) = &self.oom {
+            tokens.push(Token::Oom);
+            let flags = if watch.waits_for_priority() { PollFlags::PRI } else { PollFlags::IN };
+            set.push(PollFd::from_borrowed_fd(watch.as_fd(), flags));
+        }
         for (index, call) in self.calls.iter().enumerate() {
             tokens.push(Token::Call(index));
             set.push(PollFd::from_borrowed_fd(call.connection.as_fd(), call.interest()));
@@ -204,6 +211,7 @@ impl Monitor {
         match token {
             Token::Signals => self.signalled().map_err(during("read signals"))?,
             Token::Listener => self.accept(),
+            Token::Oom => self.out_of_memory(),
             Token::Call(index) => self.called(index, flags),
             Token::Session(id, source) => {
                 let session = match &id {
@@ -295,13 +303,17 @@ impl Monitor {
 
     /// The container has ended and all was read: free what it occupied, write the record, tell everyone.
     fn finish(&mut self) {
+        self.out_of_memory();
         let Some(session) = &mut self.main else { return };
         if let Some(log) = &mut session.log {
             log.finish();
         }
         let Some(mut exit) = session.exit.clone() else { return };
         if let Some(container) = self.container.take() {
-            exit.oom = self.config.oom_killed();
+            // The group is gone after the next call, and with it its counter.
+            self.oom = None;
+            let kills = self.config.cgroup().and_then(|c| c.oom_kills().ok());
+            exit.oom = kills.is_some_and(|kills| kills > 0);
             if let Err(error) = container.delete(true) {
                 eprintln!("gantry shim: cannot remove what is left of the container: {error}");
             }
@@ -314,12 +326,20 @@ impl Monitor {
         }
         session.exit = Some(exit.clone());
         self.stop_listening();
-        if exit.oom {
-            self.tell(&Event::Oom);
-        }
         self.tell(&Event::Exited(exit));
         self.calls.clear();
         self.finished = true;
+    }
+
+    /// One event for each process that was killed; a notice may stand for several, or for a limit that was only reached.
+    fn out_of_memory(&mut self) {
+        let Some((watch, known)) = &mut self.oom else { return };
+        let kills = watch.acknowledge().unwrap_or(*known);
+        let new = kills.saturating_sub(*known);
+        *known = kills.max(*known);
+        for _ in 0..new {
+            self.tell(&Event::Oom);
+        }
     }
 
     fn tell(&mut self, event: &Event) {

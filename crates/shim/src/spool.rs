@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn bytes_come_out_in_order_whatever_the_pace() {
         let mut spool = Spool::default();
-        let (mut sent, mut got) = (Vec::new(), Vec::new());
+        let (mut sent, mut got) = (Vec::<u8>::new(), Vec::<u8>::new());
         for round in 0..200u32 {
             let bytes: Vec<u8> = (0..7001u32).map(|i| (i * round) as u8).collect();
             spool.push(&bytes, Path::new("/var/tmp")).unwrap();

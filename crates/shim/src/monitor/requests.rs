@@ -137,6 +137,8 @@ impl Monitor {
         })
         .map_err(|e| refused(&e))?;
         self.container = Some(created.container);
+        let watch = self.config.cgroup().and_then(|c| c.watch_oom().ok().flatten());
+        self.oom = watch.map(|watch| (watch, 0));
         let streams = with_console(streams, created.console)?;
         let mut session = Session::new(created.pid, on_terminal, streams).map_err(|e| system("use the streams", &e))?;
         session.stdin_once = self.config.stdin_once;
