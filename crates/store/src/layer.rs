@@ -201,7 +201,7 @@ impl std::fmt::Debug for LayerIngest {
 }
 
 /// Verifies the diff id, and moves an unpacked layer (and its blob) to where it belongs, with its record.
-fn place(
+pub(crate) fn place(
     inner: &Arc<Inner>,
     lease: &Lease,
     unpacked: Unpacked,

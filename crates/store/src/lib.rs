@@ -28,6 +28,8 @@
 //! shared by cloning. All changes of state pass one gate, each is one transaction, and a process that is killed at any
 //! instruction leaves a store that opens clean.
 
+mod changes;
+mod commit;
 mod compression;
 mod content;
 mod db;
@@ -36,6 +38,7 @@ mod gc;
 mod image;
 mod layer;
 mod lease;
+mod pack;
 mod pipe;
 mod reaper;
 mod recover;
@@ -46,6 +49,7 @@ mod tree;
 mod unpack;
 mod usage;
 
+pub use changes::{ChangeKind, PathChange};
 pub use content::{Blob, Ingest};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{HistoryItem, Image, ImageId, ImageLayer, ImageUsers, NewImage, Removal};

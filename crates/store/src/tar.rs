@@ -4,10 +4,12 @@
 //! and nothing is believed about a stream that its bytes do not bear out.
 
 pub(crate) mod read;
+pub(crate) mod write;
 
 use std::io;
 
 pub(crate) use self::read::{Entry, EntryKind, TarReader, Time};
+pub(crate) use self::write::TarWriter;
 
 /// Length of a block: everything in a tar is a multiple of it, in bytes.
 pub(crate) const BLOCK: usize = 512;

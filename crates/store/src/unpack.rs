@@ -68,8 +68,20 @@ impl Drop for Unpacked {
     }
 }
 
-/// Unpacks a layer into a directory of its own: inflating and hashing on one thread, making files on another.
+/// Unpacks a layer in whatever compression into a directory of its own: inflating and hashing on one thread, making files on another.
 pub(crate) fn layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpacked> {
+    unpack_into_place(inner, || compression::plain(stream))
+}
+
+/// As [`layer`], for a stream that is known to be no compressed one whatever its first bytes (a name) look like.
+pub(crate) fn plain_layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpacked> {
+    unpack_into_place(inner, || Ok(Box::new(stream)))
+}
+
+fn unpack_into_place<'a>(
+    inner: &Arc<Inner>,
+    plain: impl FnOnce() -> Result<Box<dyn Read + Send + 'a>>,
+) -> Result<Unpacked> {
     let dir = inner.root.join(UNPACKING).join(inner.unique());
     // From here on the directory is removed whatever happens.
     let mut unpacked =
@@ -81,8 +93,7 @@ pub(crate) fn layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpa
     tree::chmod(&dir, 0o711).and_then(|()| tree::chmod(&root, 0o755)).map_err(Error::file("creating", &root))?;
     let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
     let rules = Rules { is_layer: true, ..Rules::default() };
-    let plain = compression::plain(stream)?;
-    let (digest, length, size) = in_parallel(plain, |source| extract(source, root, rules))?;
+    let (digest, length, size) = in_parallel(plain()?, |source| extract(source, root, rules))?;
     (unpacked.diff_id, unpacked.tar_size, unpacked.size) = (digest, length, size);
     Ok(unpacked)
 }

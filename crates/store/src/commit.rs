@@ -1,0 +1,177 @@
+//! Making a layer of what a container changed, and giving layers back as tar streams.
+//!
+//! A committed layer is packed, hashed and unpacked again in one go, so it takes its place like any other. Its tar is
+//! not kept: packing its directory gives the same bytes, which is verified whenever it is done.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use oci::digest::{Digest, Digester};
+use oci::{Descriptor, media_type};
+
+use crate::compression;
+use crate::content::BlobFile;
+use crate::db::{self, LayerRecord, Reading, Writing};
+use crate::error::{Error, Result};
+use crate::layer::{self, Layer};
+use crate::lease::Lease;
+use crate::pack::{Packer, Plan};
+use crate::pipe::{self, PipeReader, PipeWriter};
+use crate::store::{Inner, Store};
+use crate::tree;
+use crate::unpack;
+
+/// Length of an empty tar, in bytes.
+const EMPTY_TAR: u64 = 1024;
+
+impl Layer {
+    /// Is there nothing in it? An image gets no layer then, only a step in its history.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tar_size <= EMPTY_TAR && self.size == 0
+    }
+}
+
+impl Store {
+    /// Makes a layer of what the container changed.
+    pub fn snapshot_commit(&self, lease: &Lease, container: &str) -> Result<Layer> {
+        let record = self.0.snapshot_record(container)?;
+        let upper = self.0.snapshot_path(container).join("fs");
+        let upper = tree::open_root(&upper).map_err(Error::file("opening", &upper))?;
+        let lower = self.0.lower_dirs(&record);
+        let lower = lower
+            .iter()
+            .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
+            .collect::<Result<Vec<_>>>()?;
+        let stream = pack_layer(upper, lower, true);
+        let unpacked = unpack::plain_layer(&self.0, stream)?;
+        layer::place(&self.0, lease, unpacked, None, None)
+    }
+
+    /// The plain tar of a layer, to be read to its end: an error there says that it is not what its digest says.
+    pub fn layer_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
+        let record = self.0.layer_record(diff_id)?;
+        let stream: Box<dyn Read + Send> = match &record.blob {
+            Some(blob) => compression::plain(self.blob_open(&blob.digest)?)?,
+            None => Box::new(self.0.pack_again(diff_id)?),
+        };
+        Ok(Box::new(Verifying::new(stream, diff_id.clone())))
+    }
+
+    /// The blob of a layer as it goes to a registry. That is the one it came as; otherwise it is compressed now, and
+    /// kept for the next time.
+    pub fn layer_blob(&self, lease: &Lease, diff_id: &Digest) -> Result<Descriptor> {
+        let held = self.layer_hold(lease, diff_id)?.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
+        if let Some(blob) = held.blob.filter(|blob| !is_plain(&blob.media_type)) {
+            return Ok(blob);
+        }
+        let mut stream = self.layer_tar(diff_id)?;
+        let mut encoder = GzEncoder::new(BlobFile::create(&self.0)?, Compression::default());
+        let mut buffer = vec![0; pipe::CHUNK];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => encoder.write_all(&buffer[..length]).map_err(Error::Write)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Read(error)),
+            }
+        }
+        let file = encoder.finish().map_err(Error::Write)?;
+        let digest = file.digester.clone().finish();
+        let descriptor = Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, file.size);
+        self.0.change(|change| {
+            let record: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
+            let mut record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
+            record.blob = Some(descriptor.clone());
+            let size = file.size;
+            file.place(&descriptor.digest)?;
+            lease.hold(change.state, &descriptor.digest);
+            change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
+            change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)
+        })?;
+        Ok(descriptor)
+    }
+}
+
+fn is_plain(media_type: &str) -> bool {
+    matches!(media_type, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
+}
+
+impl Inner {
+    fn layer_record(&self, diff_id: &Digest) -> Result<LayerRecord> {
+        let record = self.read()?.get_json(db::LAYERS, diff_id.as_str())?;
+        record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))
+    }
+
+    fn pack_again(self: &Arc<Self>, diff_id: &Digest) -> Result<PipeReader> {
+        let path = self.layer_path(diff_id).join("fs");
+        let dir = tree::open_root(&path).map_err(Error::file("opening", &path))?;
+        Ok(pack_layer(dir, Vec::new(), false))
+    }
+}
+
+/// Packs an overlay's upper directory on a thread of its own. If that fails, the reader gets an error.
+///
+/// Overlay marks every new directory as opaque, to save itself looking below. With `is_upper`, only those that hide
+/// something in the lower directories are written so.
+fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, is_upper: bool) -> PipeReader {
+    let (writer, reader) = pipe::new();
+    let work = move || {
+        let hides = |path: &[u8]| !is_upper || lower.iter().any(|layer| shows(layer, path));
+        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &hides, one_file_system: false };
+        if let Err(error) = pack(&dir, &plan, writer) {
+            // The reader learns that the stream was cut off; the reason is here.
+            tracing::warn!(%error, "packing a layer");
+        }
+    };
+    // Without a thread the writer is dropped, which the reader sees as an error.
+    let _ = std::thread::Builder::new().name("layer-pack".into()).spawn(work);
+    reader
+}
+
+fn pack(dir: &OwnedFd, plan: &Plan<'_>, writer: PipeWriter) -> Result<()> {
+    let mut packer = Packer::new(writer, plan);
+    packer.contents(dir.as_fd(), b"")?;
+    packer.finish()?.finish().map_err(Error::Write)
+}
+
+/// Is there something at this path in a layer? A whiteout counts: hiding what is hidden does no harm.
+fn shows(layer: &OwnedFd, path: &[u8]) -> bool {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(layer, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS).is_ok()
+}
+
+/// Checks at the end of a stream that it was what its digest says.
+struct Verifying<R> {
+    stream: R,
+    digester: Option<Digester>,
+    expected: Digest,
+}
+
+impl<R: Read> Verifying<R> {
+    fn new(stream: R, expected: Digest) -> Self {
+        Self { stream, digester: Some(Digester::sha256()), expected }
+    }
+}
+
+impl<R: Read> Read for Verifying<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(buffer)?;
+        if let Some(digester) = &mut self.digester {
+            digester.update(&buffer[..length]);
+        }
+        if length == 0
+            && !buffer.is_empty()
+            && let Some(found) = self.digester.take().map(Digester::finish)
+            && found != self.expected
+        {
+            let error = Error::WrongDiffId { expected: self.expected.clone(), found };
+            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+        }
+        Ok(length)
+    }
+}
