@@ -1,0 +1,169 @@
+//! `/images`, `/commit` and `/distribution`.
+
+use api::Version;
+use api::auth::AuthConfig;
+use api::progress::Message;
+use engine::image::{
+    CommitOptions, ImportOptions, ListOptions, LoadOptions, ProgressStream, PullOptions, PushOptions, RemoveOptions,
+};
+use futures_util::StreamExt;
+
+use super::archive::body_pieces;
+use crate::convert::answer;
+use crate::failure::{Failure, Outcome};
+use crate::reply::{self, Reply};
+use crate::request::Request;
+use crate::router::{Route, routes};
+
+pub(super) const ROUTES: &[Route] = routes! {
+    GET "/images/json" => list,
+    GET "/images/search" => search,
+    GET "/images/get" => save,
+    GET "/images/{name}/get" => save,
+    GET "/images/{name}/json" => inspect,
+    GET "/images/{name}/history" => history,
+    POST "/images/create" => create,
+    POST "/images/load" => load,
+    POST "/images/prune" => prune,
+    POST "/images/{name}/push" => push,
+    POST "/images/{name}/tag" => tag,
+    DELETE "/images/{name}" => remove,
+    POST "/commit" => commit,
+    GET "/distribution/{name}/json" => distribution,
+};
+
+/// Credentials of `X-Registry-Auth`.
+const AUTH: &str = "x-registry-auth";
+
+async fn list(request: Request) -> Outcome<Reply> {
+    let mut filters = request.query.filters()?;
+    if request.version.before(41)
+        && let Some(pattern) = request.query.some("filter")
+    {
+        filters.add("reference", pattern);
+    }
+    let options = ListOptions {
+        all: request.query.flag("all"),
+        filters,
+        shared_size: !request.version.before(42) && request.query.flag("shared-size"),
+        container_count: false,
+    };
+    let images = request.engine.image_list(options).await?;
+    if request.version < Version::LATEST {
+        return reply::json(200, &answer::images(&images, request.version)?);
+    }
+    reply::json(200, &images)
+}
+
+async fn search(_: Request) -> Outcome<Reply> {
+    Err(Failure::new(501, "searching a registry is not supported by this engine"))
+}
+
+async fn inspect(request: Request) -> Outcome<Reply> {
+    let image = request.engine.image_inspect(&request.name).await?;
+    if request.version < Version::LATEST {
+        return reply::json(200, &answer::image(&image, request.version)?);
+    }
+    reply::json(200, &image)
+}
+
+async fn history(request: Request) -> Outcome<Reply> {
+    reply::json(200, &request.engine.image_history(&request.name).await?)
+}
+
+async fn create(request: Request) -> Outcome<Reply> {
+    let query = &request.query;
+    let platform = query.some("platform").filter(|_| !request.version.before(32)).unwrap_or_default().to_owned();
+    if let Some(image) = query.some("fromImage") {
+        let options = PullOptions {
+            from_image: image.to_owned(),
+            tag: query.get("tag").to_owned(),
+            platform,
+            // Bad credentials are none here: the registry says what it thinks of that.
+            auth: AuthConfig::from_header(request.header(AUTH)).unwrap_or_default(),
+        };
+        return Ok(progress(request.engine.image_pull(options).await?));
+    }
+    let options = ImportOptions {
+        source: query.get("fromSrc").to_owned(),
+        repo: query.get("repo").to_owned(),
+        tag: query.get("tag").to_owned(),
+        message: query.get("message").to_owned(),
+        changes: query.all("changes"),
+        platform,
+    };
+    let engine = request.engine.clone();
+    Ok(progress(engine.image_import(options, body_pieces(request)).await?))
+}
+
+/// Progress as its own lines, which end in `\r\n`.
+fn progress(lines: ProgressStream) -> Reply {
+    reply::stream("application/json", lines.map(|message: Message| Ok(message.to_line().into()))).into()
+}
+
+async fn load(request: Request) -> Outcome<Reply> {
+    let options =
+        LoadOptions { quiet: request.query.flag_or("quiet", true), platform: request.query.get("platform").to_owned() };
+    let engine = request.engine.clone();
+    Ok(progress(engine.image_load(options, body_pieces(request)).await?))
+}
+
+async fn save(request: Request) -> Outcome<Reply> {
+    let names = if request.name.is_empty() { request.query.all("names") } else { vec![request.name.clone()] };
+    let archive = request.engine.image_save(&names).await?;
+    Ok(reply::stream("application/x-tar", archive).into())
+}
+
+async fn prune(request: Request) -> Outcome<Reply> {
+    reply::json(200, &request.engine.image_prune(&request.query.filters()?).await?)
+}
+
+async fn push(mut request: Request) -> Outcome<Reply> {
+    let header = request.header(AUTH).to_owned();
+    let auth = if header.is_empty() {
+        // Credentials came in the body once. dockerd insists on one of the two.
+        let body: Option<AuthConfig> = request.json().await.ok();
+        body.ok_or_else(|| {
+            Failure::bad_request("bad parameters and missing X-Registry-Auth: invalid X-Registry-Auth header: EOF")
+        })?
+    } else {
+        AuthConfig::from_header(&header).unwrap_or_default()
+    };
+    let options = PushOptions {
+        name: request.name.clone(),
+        tag: request.query.get("tag").to_owned(),
+        platform: request.query.get("platform").to_owned(),
+        auth,
+    };
+    Ok(progress(request.engine.image_push(options).await?))
+}
+
+async fn tag(request: Request) -> Outcome<Reply> {
+    let query = &request.query;
+    request.engine.image_tag(&request.name, query.get("repo"), query.get("tag")).await?;
+    Ok(reply::empty(201).into())
+}
+
+async fn remove(request: Request) -> Outcome<Reply> {
+    let options = RemoveOptions { force: request.query.flag("force"), no_prune: request.query.flag("noprune") };
+    reply::json(200, &request.engine.image_remove(&request.name, options).await?)
+}
+
+async fn commit(mut request: Request) -> Outcome<Reply> {
+    let config: Option<api::container::Config> = request.json_or_default().await?;
+    let query = &request.query;
+    let options = CommitOptions {
+        container: query.get("container").to_owned(),
+        repo: query.get("repo").to_owned(),
+        tag: query.get("tag").to_owned(),
+        comment: query.get("comment").to_owned(),
+        author: query.get("author").to_owned(),
+        pause: query.flag_or("pause", true),
+        changes: query.all("changes"),
+    };
+    reply::json(201, &request.engine.commit(options, config).await?)
+}
+
+async fn distribution(_: Request) -> Outcome<Reply> {
+    Err(Failure::new(501, "inspecting an image at its registry is not supported by this engine"))
+}

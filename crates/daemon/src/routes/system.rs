@@ -1,0 +1,68 @@
+//! `/_ping`, `/version`, `/info`, `/events`, `/auth`, `/system/df`.
+
+use engine::EventsOptions;
+
+use crate::convert::answer;
+use crate::failure::Outcome;
+use crate::reply::{self, Reply, with_header};
+use crate::request::Request;
+use crate::router::{Route, routes};
+
+pub(super) const ROUTES: &[Route] = routes! {
+    GET "/_ping" => ping,
+    HEAD "/_ping" => ping,
+    GET "/version" => version,
+    GET "/info" => info,
+    GET "/events" => events,
+    GET "/system/df" => disk_usage,
+    POST "/auth" => auth,
+};
+
+async fn ping(request: Request) -> Outcome<Reply> {
+    let body = if request.is_head() { "" } else { "OK" };
+    let mut response = reply::whole(200, "text/plain; charset=utf-8", body);
+    for (name, value) in [
+        // What the client's `build` may speak to.
+        ("builder-version", "2"),
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("pragma", "no-cache"),
+        ("swarm", "inactive"),
+    ] {
+        response = with_header(response, name, value);
+    }
+    Ok(response.into())
+}
+
+async fn version(request: Request) -> Outcome<Reply> {
+    reply::json(200, &request.engine.version().await?)
+}
+
+async fn info(request: Request) -> Outcome<Reply> {
+    reply::json(200, &answer::info(&request.engine.info().await?, request.version)?)
+}
+
+async fn events(request: Request) -> Outcome<Reply> {
+    let options = EventsOptions {
+        since: request.query.time("since")?,
+        until: request.query.time("until")?,
+        filters: request.query.filters()?,
+    };
+    let events = request.engine.events(options)?;
+    Ok(reply::json_stream(events).into())
+}
+
+async fn disk_usage(request: Request) -> Outcome<Reply> {
+    let kinds = request.query.all("type");
+    if let Some(unknown) =
+        kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(&kind.as_str()))
+    {
+        return Err(crate::failure::Failure::bad_request(format!("unknown object type: {unknown}")));
+    }
+    let usage = request.engine.disk_usage(&kinds).await?;
+    reply::json(200, &answer::disk_usage(&usage, request.version)?)
+}
+
+async fn auth(mut request: Request) -> Outcome<Reply> {
+    let credentials = request.json().await?;
+    reply::json(200, &request.engine.registry_auth(credentials).await?)
+}
