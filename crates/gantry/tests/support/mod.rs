@@ -28,6 +28,8 @@ pub struct Engine {
     anchor: Child,
     daemon: Option<Child>,
     extra: Vec<String>,
+    /// A file system of limited size was mounted over the engine's data.
+    small_disk: bool,
 }
 
 impl Engine {
@@ -38,17 +40,34 @@ impl Engine {
 
     /// The same with more flags for the daemon.
     pub fn start_with(extra: &[&str]) -> Engine {
+        let mut engine = Engine::prepare(extra);
+        engine.up();
+        engine
+    }
+
+    /// An engine whose data is on a file system of so many bytes.
+    pub fn start_on_small_disk(bytes: u64) -> Engine {
+        let mut engine = Engine::prepare(&[]);
+        fs::create_dir(engine.path("data")).expect("a folder");
+        let size = std::ffi::CString::new(format!("size={bytes}")).expect("no zeros");
+        rustix::mount::mount("tmpfs", engine.path("data"), "tmpfs", rustix::mount::MountFlags::empty(), Some(&*size))
+            .expect("a small file system");
+        engine.small_disk = true;
+        engine.up();
+        engine
+    }
+
+    fn prepare(extra: &[&str]) -> Engine {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = tempfile::Builder::new().prefix("gantry-engine-").tempdir().expect("a folder for the engine");
-        let mut engine = Engine {
+        Engine {
             anchor: anchor(),
             daemon: None,
             extra: extra.iter().map(|e| (*e).to_owned()).collect(),
             name,
             folder,
-        };
-        engine.up();
-        engine
+            small_disk: false,
+        }
     }
 
     /// Start the daemon again, after `kill` or `stop`.
@@ -228,6 +247,9 @@ impl Drop for Engine {
         }
         if self.daemon.is_some() {
             self.stop();
+        }
+        if self.small_disk {
+            let _ = rustix::mount::unmount(self.path("data"), rustix::mount::UnmountFlags::DETACH);
         }
         self.anchor.kill().expect("kill the anchor");
         self.anchor.wait().expect("wait for the anchor");
