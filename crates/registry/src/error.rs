@@ -45,6 +45,9 @@ pub enum Error {
         /// Might another try help?
         transient: bool,
     },
+    /// A body broke off: `unexpected EOF`, `i/o timeout`.
+    #[error("{0}")]
+    Body(String),
     /// The registry said what is wrong.
     #[error("{0}")]
     Registry(RegistryErrors),
@@ -66,9 +69,14 @@ pub enum Error {
         /// The body, cut.
         body: String,
     },
-    /// A download broke off, stalled or was refused more often than is retried.
-    #[error("{0}")]
-    Download(String),
+    /// A download broke off, stalled or was refused as often as is tried.
+    #[error("download failed after attempts={attempts}: {source}")]
+    Download {
+        /// How often it was tried.
+        attempts: u32,
+        /// The last failure.
+        source: Box<Error>,
+    },
     /// A blob is not what its digest says.
     #[error("filesystem layer verification failed for digest {0}")]
     LayerDigest(Digest),
@@ -78,9 +86,21 @@ pub enum Error {
     /// The configuration is not what its digest says.
     #[error("image config verification failed for digest {0}")]
     ConfigDigest(Digest),
-    /// The manifest names another number of layers than the configuration.
+    /// The configuration names no layers.
     #[error("invalid rootfs in image configuration")]
     RootFs,
+    /// The manifest and the configuration disagree about the layers.
+    #[error("layers from manifest don't match image configuration")]
+    LayerMismatch,
+    /// The registry has no blob that the manifest names.
+    #[error("unknown blob")]
+    UnknownBlob,
+    /// The configuration did not come.
+    #[error("error pulling image configuration: {0}")]
+    PullConfig(#[source] Box<Error>),
+    /// A manifest or configuration is not the JSON that it should be; the text is Go's.
+    #[error("{0}")]
+    Json(String),
     /// The manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] oci::manifest::ManifestError),
@@ -91,20 +111,17 @@ pub enum Error {
     #[error("no matching manifest for {0} in the manifest list entries")]
     NoPlatform(String),
     /// An image is for another system.
-    #[error("image operating system \"{0}\" cannot be used on this platform")]
+    #[error("image operating system \"{0}\" cannot be used on this platform: operating system is not supported")]
     OperatingSystem(String),
     /// What was found is an artifact, not an image.
-    #[error("unsupported media type {0}")]
-    MediaType(String),
+    #[error("Encountered remote \"{0}\"({1}) when fetching")]
+    NotAnImage(String, &'static str),
     /// A push of a name that no local image has.
     #[error("tag does not exist: {0}")]
     NoTag(String),
     /// A push of a repository without any tag.
     #[error("An image does not exist locally with the tag: {0}")]
     NoTags(String),
-    /// A push by digest.
-    #[error("cannot push a digest reference")]
-    PushDigest,
     /// Too many bytes where a document was expected.
     #[error("{what} of {size} bytes is larger than the allowed {limit}")]
     TooLarge {
@@ -145,7 +162,7 @@ impl Error {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Reserved => ErrorKind::Forbidden,
-            Self::Reference(_) | Self::PushDigest => ErrorKind::InvalidParameter,
+            Self::Reference(_) => ErrorKind::InvalidParameter,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Auth(_) => ErrorKind::Unauthorized,
             _ => ErrorKind::System,
@@ -156,10 +173,10 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Transport { transient, .. } => *transient,
+            Self::Body(_) => true,
             Self::Status { status, .. } => *status >= 500,
             Self::Response { status, .. } => *status == 429,
             Self::Registry(errors) => errors.0.iter().any(|error| error.code == "TOOMANYREQUESTS"),
-            Self::Download(_) => true,
             _ => false,
         }
     }
@@ -170,24 +187,31 @@ impl Error {
 pub struct RegistryError {
     /// `MANIFEST_UNKNOWN`; a code that the protocol does not know becomes `UNKNOWN`, as in Docker.
     pub code: String,
-    /// What the registry wrote, or the usual text of the code.
-    pub message: String,
+    /// What the registry wrote. None if that is nothing beyond the usual text of the code: Docker shows only the code
+    /// then, and does not take it for a hint that something does not exist.
+    pub message: Option<String>,
 }
 
 impl RegistryError {
-    /// This error; an empty message is replaced by the usual one.
-    pub(crate) fn new(code: &str, message: &str) -> Self {
-        let known = CODES.iter().find(|(name, _)| *name == code);
-        let (name, usual) = known.copied().unwrap_or(CODES[0]);
-        let message = if message.is_empty() { usual } else { message };
-        Self { code: name.to_owned(), message: message.to_owned() }
+    /// An error as a registry wrote it.
+    pub(crate) fn new(code: &str, message: &str, has_detail: bool) -> Self {
+        let (code, usual) = CODES.iter().find(|(name, _)| *name == code).copied().unwrap_or(CODES[0]);
+        let is_bare = !has_detail && (message.is_empty() || message == usual);
+        Self { code: code.to_owned(), message: (!is_bare).then(|| message.to_owned()) }
+    }
+
+    /// An error with this text, or the usual one of its code.
+    pub(crate) fn with_message(code: &str, message: &str) -> Self {
+        let (code, usual) = CODES.iter().find(|(name, _)| *name == code).copied().unwrap_or(CODES[0]);
+        Self { code: code.to_owned(), message: Some(if message.is_empty() { usual } else { message }.to_owned()) }
     }
 }
 
 impl fmt::Display for RegistryError {
     /// `manifest unknown: manifest unknown`: the code in words, then the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code.to_lowercase().replace('_', " "), self.message)
+        f.write_str(&self.code.to_lowercase().replace('_', " "))?;
+        self.message.as_ref().map_or(Ok(()), |message| write!(f, ": {message}"))
     }
 }
 

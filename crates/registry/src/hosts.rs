@@ -87,7 +87,12 @@ impl Insecure {
 }
 
 /// Where to look for the registry of this domain. Never empty.
-pub(crate) async fn endpoints(domain: &str, mirrors: &[String], insecure: &Insecure, resolver: &Resolver) -> Vec<Endpoint> {
+pub(crate) async fn endpoints(
+    domain: &str,
+    mirrors: &[String],
+    insecure: &Insecure,
+    resolver: &Resolver,
+) -> Vec<Endpoint> {
     let verified = |base: String| Endpoint { base, trust: Trust::Verified, is_mirror: false };
     if domain == oci::reference::DEFAULT_DOMAIN {
         let mut found = Vec::new();
@@ -106,11 +111,8 @@ pub(crate) async fn endpoints(domain: &str, mirrors: &[String], insecure: &Insec
     if !insecure.allows(domain, resolver).await {
         return vec![verified(format!("https://{domain}"))];
     }
-    let unverified = |scheme: &str| Endpoint {
-        base: format!("{scheme}://{domain}"),
-        trust: Trust::Unverified,
-        is_mirror: false,
-    };
+    let unverified =
+        |scheme: &str| Endpoint { base: format!("{scheme}://{domain}"), trust: Trust::Unverified, is_mirror: false };
     vec![unverified("https"), unverified("http")]
 }
 

@@ -1,7 +1,7 @@
 //! What a pull or push tells while it works.
 //!
 //! Events go into a bounded queue. Changes of state wait for room in it, so none is lost; byte counts are only offered,
-//! at most every [`COUNT_INTERVAL`], and dropped when the queue is full: a slow listener sees fewer of them.
+//! at most every 100 ms, and dropped when the queue is full: a slow listener sees fewer of them.
 //! When the listener goes away, the operation ends with [`Error::Cancelled`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Result};
 
 /// Byte counts of one layer are not sent more often than this (Docker's rate).
-pub const COUNT_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const COUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// A queue of this length is enough for anybody.
 pub const QUEUE: usize = 256;
 

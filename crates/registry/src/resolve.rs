@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn name_servers() {
-        assert_eq!(servers_of("options weird:x\nnameserver 10.0.0.2\n nameserver ::1"), [
-            "10.0.0.2".parse::<IpAddr>().unwrap(),
-            "::1".parse().unwrap()
-        ]);
+        assert_eq!(
+            servers_of("options weird:x\nnameserver 10.0.0.2\n nameserver ::1"),
+            ["10.0.0.2".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()]
+        );
         assert_eq!(servers_of(""), [DEFAULT_SERVER]);
     }
 

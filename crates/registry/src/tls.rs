@@ -38,9 +38,7 @@ pub(crate) fn config(endpoint: &Endpoint, certs_dirs: &[PathBuf]) -> Result<Clie
         .map_err(|error| Error::Setup(error.to_string()))?;
     let own = OwnCertificates::read(endpoint.host(), certs_dirs)?;
     let builder = match endpoint.trust {
-        Trust::Unverified => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-        }
+        Trust::Unverified => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
         Trust::Verified => {
             let mut roots = system_roots();
             roots.add_parsable_certificates(own.authorities);
@@ -98,7 +96,11 @@ impl OwnCertificates {
 fn identity(path: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
     let key_path = path.with_extension("key");
     let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| {
-        Error::Setup(format!("missing or unreadable key {} for client certificate {}: {error}", key_path.display(), path.display()))
+        Error::Setup(format!(
+            "missing or unreadable key {} for client certificate {}: {error}",
+            key_path.display(),
+            path.display()
+        ))
     })?;
     Ok((certificates(path)?, key))
 }

@@ -1,0 +1,405 @@
+//! HTTP as registries need it: no wait without a limit, redirects that never carry credentials to another host, and
+//! failures in Go's words, which Docker's users know.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Body, Method, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::error::{Error, RegistryError, RegistryErrors, Result};
+use crate::hosts::{Endpoint, Trust};
+use crate::resolve::{LookupError, Resolver};
+use crate::{Options, tls};
+
+/// Go's limit.
+const MAX_REDIRECTS: usize = 10;
+/// Of the body of an error response, in bytes.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+/// Of such a body that is no error of the protocol, in an error text.
+const MAX_SHOWN_BODY: usize = 1024;
+
+/// A client for one endpoint. Lives as long as one pull or push, so that an idle engine keeps no connection pool,
+/// no certificates and no resolver.
+pub(crate) struct Transport {
+    client: reqwest::Client,
+    resolver: Resolver,
+    /// No byte for so long means that the other side is gone.
+    stall: Duration,
+    /// Answers to small requests must begin within this time.
+    header: Duration,
+    trust: Trust,
+}
+
+/// A request to be sent.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    /// Sent to the host of `url` only.
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) body: Option<Body>,
+    /// How long the answer may take to begin, when that is not the usual time (uploads).
+    pub(crate) wait: Option<Duration>,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), authorization: None, body: None, wait: None }
+    }
+
+    #[must_use]
+    pub(crate) fn header(mut self, name: reqwest::header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}
+
+impl Transport {
+    pub(crate) async fn new(endpoint: &Endpoint, options: &Options, resolver: &Resolver) -> Result<Self> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(&options.user_agent)
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(options.connect_timeout)
+            .tcp_nodelay(true)
+            .dns_resolver(resolver.clone());
+        let (endpoint_copy, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
+        // Plain http needs the settings as well: redirects may lead to https.
+        let tls = tokio::task::spawn_blocking(move || tls::config(&endpoint_copy, &certs_dirs));
+        builder = builder.tls_backend_preconfigured(tls.await.map_err(|_| Error::Task)??);
+        let client = builder.build().map_err(|error| Error::Setup(innermost(&error)))?;
+        Ok(Self {
+            client,
+            resolver: resolver.clone(),
+            stall: options.stall_timeout,
+            header: options.header_timeout,
+            trust: endpoint.trust,
+        })
+    }
+
+    pub(crate) fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Sends a request and waits for the head of the answer, whatever its status. Redirects of GET and HEAD are followed.
+    pub(crate) async fn send(&self, request: Request) -> Result<Response> {
+        let Request { method, mut url, headers, mut authorization, mut body, wait } = request;
+        let shown = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut builder = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if let Some(value) = &authorization {
+                builder = builder.header(AUTHORIZATION, value.clone());
+            }
+            if let Some(body) = body.take() {
+                builder = builder.body(body);
+            }
+            let inner = match tokio::time::timeout(wait.unwrap_or(self.header), builder.send()).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => return Err(self.failure(&method, &shown, &url, &error).await),
+                Err(_) => return Err(transport(&method, &shown, "net/http: timeout awaiting response headers", true)),
+            };
+            let Some(target) = self.redirect(&method, &url, &inner)? else {
+                return Ok(Response { inner, stall: self.stall });
+            };
+            if target.origin() != url.origin() {
+                // Credentials stay home.
+                authorization = None;
+            }
+            url = target;
+        }
+        Err(transport(&method, &shown, &format!("stopped after {MAX_REDIRECTS} redirects"), false))
+    }
+
+    /// Where this answer leads on to, if it does.
+    fn redirect(&self, method: &Method, url: &Url, response: &reqwest::Response) -> Result<Option<Url>> {
+        let follows = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+        if !follows || !matches!(*method, Method::GET | Method::HEAD) {
+            return Ok(None);
+        }
+        let bad = |problem: &str| transport(method, url, problem, false);
+        let location = response.headers().get(LOCATION).ok_or_else(|| bad("redirect without Location header"))?;
+        let location = location.to_str().map_err(|_| bad("failed to parse Location header"))?;
+        let target = url.join(location).map_err(|_| bad("failed to parse Location header"))?;
+        match target.scheme() {
+            "https" => Ok(Some(target)),
+            // Who asked a trusted registry gets no answer that anybody on the way could have written.
+            "http" if self.trust == Trust::Verified && url.scheme() == "https" => {
+                Err(bad(&format!("refusing the redirect from https to \"{target}\"")))
+            }
+            "http" => Ok(Some(target)),
+            other => Err(bad(&format!("unsupported protocol scheme \"{other}\""))),
+        }
+    }
+
+    /// Puts a failed request into Go's words.
+    async fn failure(&self, method: &Method, shown: &Url, url: &Url, error: &reqwest::Error) -> Error {
+        let address = async || {
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port_or_known_default().unwrap_or_default();
+            match self.resolver.lookup(host).await.ok().and_then(|found| found.first().copied()) {
+                Some(address) => std::net::SocketAddr::new(address, port).to_string(),
+                None => format!("{host}:{port}"),
+            }
+        };
+        if let Some(lookup) = find::<LookupError>(error) {
+            return transport(method, shown, &format!("dial tcp: {lookup}"), true);
+        }
+        if let Some(tls) = find_tls(error) {
+            return transport(method, shown, &tls_problem(tls, url), false);
+        }
+        if error.is_connect() && error.is_timeout() {
+            return transport(method, shown, &format!("dial tcp {}: i/o timeout", address().await), true);
+        }
+        let problem = match find_io(error) {
+            Some(cause) if error.is_connect() => format!("dial tcp {}: connect: {}", address().await, plain(cause)),
+            Some(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
+            Some(cause) => format!("read tcp {}: {}", address().await, plain(cause)),
+            // hyper has no public type for this: the connection ended before an answer.
+            None if innermost(error).contains("before message completed") => "EOF".to_owned(),
+            None => innermost(error),
+        };
+        transport(method, shown, &problem, true)
+    }
+}
+
+/// The head of an answer, and its body to be read.
+pub(crate) struct Response {
+    inner: reqwest::Response,
+    stall: Duration,
+}
+
+impl Response {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    /// A header as text, empty when it is missing or none.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.inner.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// All values of `WWW-Authenticate`.
+    pub(crate) fn challenges(&self) -> Vec<crate::challenge::Challenge> {
+        let values = self.inner.headers().get_all(reqwest::header::WWW_AUTHENTICATE);
+        crate::challenge::parse(values.iter().filter_map(|value| value.to_str().ok()))
+    }
+
+    /// Where the answer came from, after redirects.
+    pub(crate) fn url(&self) -> &Url {
+        self.inner.url()
+    }
+
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.inner.content_length()
+    }
+
+    /// The next bytes of the body, `None` at its end. A body that is shorter than announced is an error.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        match tokio::time::timeout(self.stall, self.inner.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                let problem = match find_io(&error) {
+                    Some(cause) if cause.kind() != io::ErrorKind::UnexpectedEof => plain(cause),
+                    _ => "unexpected EOF".to_owned(),
+                };
+                Err(Error::Body(problem))
+            }
+            Err(_) => Err(Error::Body("i/o timeout".into())),
+        }
+    }
+
+    /// The whole body, which must not be larger than this.
+    pub(crate) async fn bytes(mut self, what: &'static str, limit: u64) -> Result<Vec<u8>> {
+        if let Some(size) = self.content_length().filter(|size| *size > limit) {
+            return Err(Error::TooLarge { what, size, limit });
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.chunk().await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > limit {
+                return Err(Error::TooLarge { what, size: bytes.len() as u64, limit });
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// The answer itself if its status says success, else the error that it stands for.
+    pub(crate) async fn success(self) -> Result<Self> {
+        if self.status().is_success() { Ok(self) } else { Err(self.into_error().await) }
+    }
+
+    /// What this unsuccessful answer means: errors of the protocol from its challenges and its body, if there are any.
+    pub(crate) async fn into_error(self) -> Error {
+        let status = self.status();
+        if !status.is_client_error() {
+            return Error::Status {
+                status: status.as_u16(),
+                reason: status.canonical_reason().unwrap_or_default().to_owned(),
+            };
+        }
+        let from_challenge = self.challenges().iter().find_map(|challenge| {
+            let code = match (challenge.scheme.as_str(), challenge.get("error")) {
+                ("bearer", "invalid_token") => "UNAUTHORIZED",
+                ("bearer", "insufficient_scope") => "DENIED",
+                _ => return None,
+            };
+            Some(RegistryError::with_message(code, challenge.get("error_description")))
+        });
+        let content_type = self.header("content-type").split(';').next().unwrap_or_default().trim().to_lowercase();
+        let is_json = matches!(content_type.as_str(), "application/json" | "application/vnd.api+json");
+        let body = self.bytes("error response", MAX_ERROR_BODY).await.unwrap_or_default();
+        let from_body = if is_json { errors_of_json(status, &body) } else { Ok(errors_of_text(status, &body)) };
+        match (from_challenge, from_body) {
+            (Some(first), Ok(RegistryErrors(mut rest))) => {
+                rest.insert(0, first);
+                Error::Registry(RegistryErrors(rest))
+            }
+            (Some(first), Err(_)) => Error::Registry(RegistryErrors(vec![first])),
+            (None, Ok(errors)) => Error::Registry(errors),
+            (None, Err(error)) => error,
+        }
+    }
+}
+
+/// A body that is no JSON is the message, and the status is the code.
+fn errors_of_text(status: StatusCode, body: &[u8]) -> RegistryErrors {
+    let code = code_of(status);
+    let shown = String::from_utf8_lossy(&body[..body.len().min(MAX_SHOWN_BODY)]).into_owned();
+    RegistryErrors(vec![RegistryError { code: code.to_owned(), message: Some(shown) }])
+}
+
+fn code_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UNAUTHORIZED",
+        403 => "DENIED",
+        429 => "TOOMANYREQUESTS",
+        _ => "UNKNOWN",
+    }
+}
+
+/// Reads `{"errors":[{"code":"…","message":"…"}]}`, and `{"details":"…"}` of older token servers.
+fn errors_of_json(status: StatusCode, body: &[u8]) -> Result<RegistryErrors> {
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: Option<String>,
+        #[serde(default)]
+        detail: Option<serde_json::Value>,
+    }
+    #[derive(Deserialize)]
+    struct Errors {
+        #[serde(default)]
+        errors: Option<Vec<One>>,
+        #[serde(default)]
+        details: Option<String>,
+    }
+    let unreadable = |problem: String| {
+        let shown = &body[..body.len().min(MAX_SHOWN_BODY)];
+        Error::Response { status: status.as_u16(), problem, body: String::from_utf8_lossy(shown).into_owned() }
+    };
+    let parsed: Errors = serde_json::from_slice(body).map_err(|error| unreadable(go_json_error(body, &error)))?;
+    if let Some(details) = parsed.details.filter(|text| !text.is_empty()) {
+        return Ok(RegistryErrors(vec![RegistryError::with_message(code_of(status), &details)]));
+    }
+    let one =
+        |one: &One| RegistryError::new(&one.code, one.message.as_deref().unwrap_or_default(), one.detail.is_some());
+    let errors: Vec<RegistryError> = parsed.errors.unwrap_or_default().iter().map(one).collect();
+    if errors.is_empty() {
+        return Err(unreadable("no error details found in HTTP response body".into()));
+    }
+    Ok(RegistryErrors(errors))
+}
+
+/// What Go's JSON reader says about the usual cases: nothing at all, and HTML or plain text.
+pub(crate) fn go_json_error(body: &[u8], error: &serde_json::Error) -> String {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => "unexpected end of JSON input".into(),
+        Some(first) if error.is_syntax() && !matches!(first, b'{' | b'[' | b'"') => {
+            format!("invalid character '{}' looking for beginning of value", char::from(*first))
+        }
+        Some(_) => error.to_string(),
+    }
+}
+
+/// `Get "http://…": problem`, with the method as Go writes it.
+pub(crate) fn transport(method: &Method, url: &Url, problem: &str, transient: bool) -> Error {
+    let method = method.as_str();
+    let method = format!("{}{}", &method[..1], method[1..].to_lowercase());
+    let mut url = url.clone();
+    // A user name in a mirror's URL may come with a password, which no log should show.
+    if url.password().is_some() {
+        let _ = url.set_password(Some("xxxxx"));
+    }
+    Error::Transport { method, url: url.to_string(), problem: problem.to_owned(), transient }
+}
+
+/// An error of this type among the causes.
+fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// The innermost error of the operating system among the causes.
+fn find_io(error: &reqwest::Error) -> Option<&io::Error> {
+    let mut found = None;
+    let mut next = error.source();
+    while let Some(cause) = next {
+        found = cause.downcast_ref::<io::Error>().or(found);
+        next = cause.source();
+    }
+    found
+}
+
+fn find_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
+    find::<rustls::Error>(error)
+        .or_else(|| find_io(error).and_then(|cause| cause.get_ref()).and_then(|inner| inner.downcast_ref()))
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+/// `connection refused`, as Go and C write it, without Rust's number.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".into(),
+        io::ErrorKind::ConnectionReset => "connection reset by peer".into(),
+        io::ErrorKind::BrokenPipe => "broken pipe".into(),
+        io::ErrorKind::TimedOut => "i/o timeout".into(),
+        io::ErrorKind::NetworkUnreachable => "network is unreachable".into(),
+        io::ErrorKind::HostUnreachable => "no route to host".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// What Go says about the usual failures of TLS.
+fn tls_problem(error: &rustls::Error, url: &Url) -> String {
+    use rustls::CertificateError as C;
+    let certificate = |problem: &str| format!("tls: failed to verify certificate: x509: {problem}");
+    match error {
+        rustls::Error::InvalidMessage(_) => "http: server gave HTTP response to HTTPS client".into(),
+        rustls::Error::InvalidCertificate(C::UnknownIssuer) => certificate("certificate signed by unknown authority"),
+        rustls::Error::InvalidCertificate(
+            C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
+        ) => certificate("certificate has expired or is not yet valid"),
+        rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
+            certificate(&format!("certificate is not valid for {}", url.host_str().unwrap_or_default()))
+        }
+        other => format!("tls: {other}"),
+    }
+}
