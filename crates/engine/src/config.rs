@@ -18,6 +18,18 @@ pub struct EngineConfig {
     pub bip: Option<String>,
     /// Largest MTU given to containers; the kernel's default (1500) when absent.
     pub mtu: Option<u32>,
+    /// Part of the bridge's subnet that containers get addresses of (`172.30.1.0/24`); all of it when absent.
+    pub fixed_cidr: Option<String>,
+    /// Gateway of containers in place of the bridge's address.
+    pub default_gateway: Option<std::net::Ipv4Addr>,
+    /// Address on the host that ports are published at when their binding names none.
+    pub default_host_ip: std::net::IpAddr,
+    /// Whether containers reach each other on ports that are not published.
+    pub inter_container: bool,
+    /// Whether containers hide behind the host's address on their way out.
+    pub masquerade: bool,
+    /// Whether net.ipv4.ip_forward is turned on.
+    pub ip_forward: bool,
     /// Registries (host, host:port or CIDR) that may be spoken to without TLS.
     pub insecure_registries: Vec<String>,
     /// Mirrors of docker.io, tried in order.
@@ -70,6 +82,12 @@ impl Default for EngineConfig {
             bridge_name: "gantry0".into(),
             bip: None,
             mtu: None,
+            fixed_cidr: None,
+            default_gateway: None,
+            default_host_ip: std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            inter_container: true,
+            masquerade: true,
+            ip_forward: true,
             insecure_registries: Vec::new(),
             registry_mirrors: Vec::new(),
             dns: Vec::new(),

@@ -60,7 +60,7 @@ async fn start(mut request: Request) -> Outcome<Reply> {
     let content_type = hijack::stream_type(!tty, request.version);
     let (engine, id) = (request.engine, request.name);
     Ok(Reply::Takeover(Takeover::new(move |mut connection| async move {
-        if connection.accept(upgrade, content_type, &server::header_lines(engine.version_text())).await.is_err() {
+        if connection.accept(upgrade, content_type, &server::header_lines(&engine.config.version)).await.is_err() {
             return;
         }
         match engine.exec_start(&id, body).await {
