@@ -1,0 +1,1 @@
+//! Against the kernel, in groups of this process's own.
