@@ -1,10 +1,10 @@
 //! What a container changed: the entries of its upper directory, compared with the layers below.
 //!
-//! As `docker diff` shows it: what is new is added (A), what was there is changed (C), a whiteout is a removal (D), and
-//! a directory in which something was added or removed counts as changed. A directory that overlay only copied up
-//! to get at something deeper is no change itself.
+//! As `docker diff` shows it: what is new is added (A); what was there is changed (C) if its looks, size or time differ,
+//! or if it is a directory in which anything changed; what is gone is deleted (D). Docker compares the two mounted trees
+//! file by file. Overlay has everything that can differ in the upper directory, so only that is walked here.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -51,77 +51,121 @@ impl Store {
             .iter()
             .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
             .collect::<Result<Vec<_>>>()?;
-        let mut comparison = Comparison { changes: Vec::new(), touched: HashSet::new() };
-        comparison.directory(upper.as_fd(), b".", &lower, b"", 0)?;
+        let mut comparison = Comparison::default();
+        if let Some(dir) = open_dir(upper.as_fd(), b".").map_err(Error::entry("/"))? {
+            comparison.directory(&Level { dir: dir.as_fd(), lower: &lower, hides: false, path: b"", depth: 0 })?;
+        }
         Ok(comparison.changes)
     }
 }
 
+/// A directory that is looked into.
+struct Level<'a> {
+    dir: BorrowedFd<'a>,
+    /// The layers' directories of the same name, as far down as they show through.
+    lower: &'a [OwnedFd],
+    /// Nothing below shows through: what is not in `dir` is gone.
+    hides: bool,
+    path: &'a [u8],
+    depth: usize,
+}
+
+#[derive(Default)]
 struct Comparison {
     changes: Vec<PathChange>,
-    /// Directories that are in the list, or are known not to have to be.
-    touched: HashSet<Vec<u8>>,
 }
 
 impl Comparison {
-    fn directory(
-        &mut self,
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        lower: &[OwnedFd],
-        path: &[u8],
-        depth: usize,
-    ) -> Result<()> {
-        let failed = |error: io::Error| Error::Entry { path: display(path), source: error };
-        if depth > MAX_DEPTH {
+    fn directory(&mut self, level: &Level<'_>) -> Result<()> {
+        let failed = |error: io::Error| Error::Entry { path: display(level.path), source: error };
+        if level.depth > MAX_DEPTH {
             return Err(failed(Errno::NAMETOOLONG.into()));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-            Ok(dir) => dir,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(error) => return Err(failed(error.into())),
-        };
-        let mut names = tree::list(dir.as_fd()).map_err(failed)?;
-        names.sort_by(|(one, _), (other, _)| one.cmp(other));
-        for (name, _) in names {
-            let child = [path, b"/", &name].concat();
-            let failed = |error: Errno| Error::Entry { path: display(&child), source: error.into() };
-            let Some(stat) = tree::look(&dir, &name).map_err(failed)? else { continue };
-            let below = find(lower, &name).map_err(failed)?;
-            let is_dir = tree::kind_of(&stat) == FileType::Directory;
-            let hides = is_dir && is_opaque(dir.as_fd(), &name);
-            self.entry(&child, path, &stat, below.as_ref(), hides);
-            if is_dir {
-                let lower = if hides { Vec::new() } else { descend(lower, &name).map_err(failed)? };
-                self.directory(dir.as_fd(), &name, &lower, &child, depth + 1)?;
+        let mut names: BTreeSet<Vec<u8>> =
+            tree::list(level.dir).map_err(failed)?.into_iter().map(|(name, _)| name).collect();
+        if level.hides {
+            for lower in level.lower {
+                let lower = open_dir(lower.as_fd(), b".").map_err(|error| failed(error.into()))?;
+                if let Some(lower) = lower {
+                    names.extend(tree::list(lower.as_fd()).map_err(failed)?.into_iter().map(|(name, _)| name));
+                }
             }
+        }
+        for name in names {
+            let path = [level.path, b"/", &name].concat();
+            self.name(level, &name, &path)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &[u8], parent: &[u8], stat: &Stat, below: Option<&Stat>, hides: bool) {
-        let is_dir = tree::kind_of(stat) == FileType::Directory;
-        let below_is_dir = below.is_some_and(|below| tree::kind_of(below) == FileType::Directory);
-        let kind = if tree::is_whiteout(stat) {
-            ChangeKind::Deleted
-        } else {
-            match below {
-                None => ChangeKind::Added,
-                // Removed and made again: what was inside is gone.
-                Some(_) if hides && below_is_dir => ChangeKind::Deleted,
-                Some(below) if is_dir && below_is_dir && looks_same(stat, below) => return,
-                Some(_) => ChangeKind::Modified,
+    fn name(&mut self, level: &Level<'_>, name: &[u8], path: &[u8]) -> Result<()> {
+        let failed = |error: Errno| Error::Entry { path: display(path), source: error.into() };
+        let below = find(level.lower, name).map_err(failed)?;
+        let stat = tree::look(level.dir, name).map_err(failed)?;
+        let Some(stat) = stat.filter(|stat| !tree::is_whiteout(stat)) else {
+            if below.is_some() {
+                self.note(ChangeKind::Deleted, path);
             }
+            return Ok(());
         };
-        if is_dir {
-            self.touched.insert(path.to_vec());
+        let start = self.changes.len();
+        let is_noted = match &below {
+            None => Some(ChangeKind::Added),
+            Some(below) if is_different(level, name, &stat, below) => Some(ChangeKind::Modified),
+            Some(_) => None,
+        };
+        if let Some(kind) = is_noted {
+            self.note(kind, path);
         }
-        let is_in_parent = matches!(kind, ChangeKind::Added | ChangeKind::Deleted);
-        if is_in_parent && !parent.is_empty() && self.touched.insert(parent.to_vec()) {
-            self.changes.push(PathChange { kind: ChangeKind::Modified, path: display(parent) });
+        if tree::kind_of(&stat) != FileType::Directory {
+            return Ok(());
         }
+        let Some(dir) = open_dir(level.dir, name).map_err(failed)? else { return Ok(()) };
+        let lower = if below.is_some() { descend(level.lower, name).map_err(failed)? } else { Vec::new() };
+        let hides = level.hides || is_opaque(level.dir, name);
+        self.directory(&Level { dir: dir.as_fd(), lower: &lower, hides, path, depth: level.depth + 1 })?;
+        // A directory in which something changed is changed, and stands before what is in it.
+        if is_noted.is_none() && self.changes.len() > start {
+            self.changes.insert(start, PathChange { kind: ChangeKind::Modified, path: display(path) });
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, kind: ChangeKind, path: &[u8]) {
         self.changes.push(PathChange { kind, path: display(path) });
+    }
+}
+
+/// Did the container change this, or did overlay only copy it up? Of directories neither size nor time tells.
+fn is_different(level: &Level<'_>, name: &[u8], new: &Stat, old: &Stat) -> bool {
+    let time = |stat: &Stat| tree::times_of(stat).last_modification;
+    let looks = |stat: &Stat| (stat.st_mode, stat.st_uid, stat.st_gid, stat.st_rdev);
+    if looks(new) != looks(old) {
+        return true;
+    }
+    if tree::kind_of(new) == FileType::Directory {
+        return false;
+    }
+    new.st_size != old.st_size || !is_same_time(&time(new), &time(old)) || has_other_capability(level, name)
+}
+
+fn has_other_capability(level: &Level<'_>, name: &[u8]) -> bool {
+    let capability = |dir: BorrowedFd<'_>| {
+        let mut value = [0; 64];
+        let length = rustix::fs::lgetxattr(tree::fd_path(dir, name), "security.capability", &mut value[..]);
+        length.ok().map(|length| value[..length].to_vec())
+    };
+    let old = level.lower.iter().find(|layer| matches!(tree::look(layer, name), Ok(Some(_))));
+    capability(level.dir) != old.and_then(|layer| capability(layer.as_fd()))
+}
+
+/// Opens a directory for reading; None if it is not one (any more).
+fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -162,13 +206,7 @@ fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
     rustix::fs::lgetxattr(tree::fd_path(dir, name), OPAQUE_XATTR, &mut value[..]) == Ok(1) && value[0] == b'y'
 }
 
-/// Size, mode and time of two directories are the same.
-fn looks_same(one: &Stat, other: &Stat) -> bool {
-    let time = |stat: &Stat| tree::times_of(stat).last_modification;
-    one.st_size == other.st_size && one.st_mode == other.st_mode && same_time(&time(one), &time(other))
-}
-
 /// Times from tars may be cut to seconds.
-fn same_time(one: &rustix::fs::Timespec, other: &rustix::fs::Timespec) -> bool {
+fn is_same_time(one: &rustix::fs::Timespec, other: &rustix::fs::Timespec) -> bool {
     one.tv_sec == other.tv_sec && (one.tv_nsec == other.tv_nsec || one.tv_nsec == 0 || other.tv_nsec == 0)
 }

@@ -28,6 +28,7 @@
 //! shared by cloning. All changes of state pass one gate, each is one transaction, and a process that is killed at any
 //! instruction leaves a store that opens clean.
 
+pub mod archive;
 mod changes;
 mod commit;
 mod compression;

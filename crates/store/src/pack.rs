@@ -92,7 +92,8 @@ impl<'a, W: Write> Packer<'a, W> {
         let mut names = tree::list(dir.as_fd()).map_err(Error::entry(display(place.path)))?;
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, _) in names {
-            let path = if place.path.is_empty() { name.clone() } else { [place.path, b"/", &name].concat() };
+            let slash: &[u8] = if place.path.is_empty() || place.path.ends_with(b"/") { b"" } else { b"/" };
+            let path = [place.path, slash, &name].concat();
             self.item(Place { dir: dir.as_fd(), name: &name, path: &path, depth: place.depth + 1 })?;
         }
         Ok(())
@@ -150,7 +151,9 @@ impl<'a, W: Write> Packer<'a, W> {
             segments: None,
         };
         if kind == EntryKind::Directory {
-            entry.path.push(b'/');
+            if !entry.path.ends_with(b"/") {
+                entry.path.push(b'/');
+            }
         } else if stat.st_nlink > 1 {
             if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
                 (entry.kind, entry.link, entry.size) = (EntryKind::HardLink, first.clone(), 0);

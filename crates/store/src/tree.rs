@@ -67,24 +67,31 @@ impl CleanPath {
 
 /// A directory that files are made in.
 pub(crate) struct Tree {
+    /// Nothing outside is ever reached; absolute links start here.
     root: OwnedFd,
+    /// The directory that paths are relative to, inside the root.
+    base: Vec<u8>,
+    top: OwnedFd,
     /// The directory that was used last, since the entries of an archive come directory by directory.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
 
 impl Tree {
-    pub(crate) fn new(root: OwnedFd) -> Self {
-        Self { root, last: None }
+    /// Paths are relative to `base`, a path without links inside `root`; empty for the root itself.
+    pub(crate) fn new(root: OwnedFd, base: &[u8]) -> rustix::io::Result<Self> {
+        let top = open_in_root(root.as_fd(), base, OFlags::PATH | OFlags::DIRECTORY)?;
+        Ok(Self { root, base: base.to_vec(), top, last: None })
     }
 
-    pub(crate) fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+    /// The directory that paths are relative to.
+    pub(crate) fn top(&self) -> BorrowedFd<'_> {
+        self.top.as_fd()
     }
 
     /// Opens the directory with this path; makes it and its parents (0755, root's) if they are missing.
     pub(crate) fn dir(&mut self, path: &[u8]) -> io::Result<BorrowedFd<'_>> {
         if path.is_empty() {
-            return Ok(self.root.as_fd());
+            return Ok(self.top.as_fd());
         }
         if self.last.as_ref().is_none_or(|(known, _)| known != path) {
             let fd = match self.open_dir(path) {
@@ -95,7 +102,7 @@ impl Tree {
         }
         match &self.last {
             Some((_, fd)) => Ok(fd.as_fd()),
-            None => Ok(self.root.as_fd()),
+            None => Ok(self.top.as_fd()),
         }
     }
 
@@ -110,12 +117,15 @@ impl Tree {
 
     /// Opens something that exists, inside the root.
     pub(crate) fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        open_in_root(self.root.as_fd(), path, flags)
+        if self.base.is_empty() {
+            return open_in_root(self.root.as_fd(), path, flags);
+        }
+        open_in_root(self.root.as_fd(), &[&self.base, &b"/"[..], path].concat(), flags)
     }
 
     fn make_dirs(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        let mut parent = self.open(b".", OFlags::PATH | OFlags::DIRECTORY)?;
+        let mut parent = self.open(b"", OFlags::PATH | OFlags::DIRECTORY)?;
         let mut start = 0;
         for end in ends.chain([path.len()]) {
             parent = match self.open_dir(&path[..end]) {

@@ -31,7 +31,9 @@ pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// How to unpack.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Rules {
+pub(crate) struct Rules<'a> {
+    /// The directory to unpack into, inside the root and without links; empty for the root itself.
+    pub(crate) base: &'a [u8],
     /// The stream is a layer, the directory an overlay's.
     pub(crate) is_layer: bool,
     /// A directory never takes the place of something else, nor the other way round.
@@ -142,10 +144,11 @@ fn inflate(plain: &mut impl Read, mut writer: PipeWriter) -> Inflated {
     if writer.finish().is_ok() { Inflated::Whole(digester.finish(), length) } else { Inflated::Cut }
 }
 
-/// Unpacks a plain tar stream below a directory, and reads the stream to its end. Returns the size of what it made.
-pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules) -> Result<u64> {
+/// Unpacks a plain tar stream below a directory of a root, and reads the stream to its end. Returns the size of what it made.
+pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules<'_>) -> Result<u64> {
     let mut reader = TarReader::new(source);
-    let mut extraction = Extraction { tree: Tree::new(root), rules, dirs: Vec::new(), size: 0 };
+    let tree = Tree::new(root, rules.base).map_err(Error::entry(display(rules.base)))?;
+    let mut extraction = Extraction { tree, rules, dirs: Vec::new(), size: 0 };
     while let Some(entry) = reader.next_entry()? {
         extraction.entry(&entry, &mut reader)?;
     }
@@ -154,9 +157,9 @@ pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules) -> Resu
     Ok(extraction.size)
 }
 
-struct Extraction {
+struct Extraction<'a> {
     tree: Tree,
-    rules: Rules,
+    rules: Rules<'a>,
     /// Directories and their times, to be set when nothing is made in them any more.
     dirs: Vec<(CleanPath, Time)>,
     size: u64,
@@ -168,7 +171,7 @@ struct Existing {
     is_whiteout: bool,
 }
 
-impl Extraction {
+impl Extraction<'_> {
     fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
         let path = CleanPath::new(&entry.path).ok_or_else(|| Error::Breakout(display(&entry.path)))?;
         if path.is_root() {
@@ -185,7 +188,7 @@ impl Extraction {
     /// `./`: a layer may set the looks of the root, an archive does not change the directory it goes into.
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         if self.rules.is_layer && entry.kind == EntryKind::Directory {
-            let root = self.tree.root().try_clone_to_owned().map_err(Error::entry("/"))?;
+            let root = self.tree.top().try_clone_to_owned().map_err(Error::entry("/"))?;
             dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("/"))?;
             self.dirs.push((CleanPath::new(b"").ok_or(Error::Thread)?, entry.mtime));
         }
@@ -233,11 +236,9 @@ impl Extraction {
         }
         if self.rules.no_overwrite_dir_non_dir && (was_dir || is_dir) {
             let [old, new] = if was_dir { ["directory", "non-directory"] } else { ["non-directory", "directory"] };
-            let path = display(&entry.path);
-            return Err(Error::Archive(format!(
-                "cannot overwrite {old} {:?} with {new} \"/\"",
-                Path::new("/").join(path)
-            )));
+            let base = Path::new("/").join(display(self.rules.base));
+            let path = base.join(display(dir)).join(display(name));
+            return Err(Error::Archive(format!("cannot overwrite {old} {path:?} with {new} {base:?}")));
         }
         let freed = tree::remove_all(parent, name).map_err(failed)?;
         self.size = self.size.saturating_sub(freed);
