@@ -24,6 +24,7 @@ pub mod files;
 mod firewall;
 mod foreign;
 mod ipam;
+mod legacy;
 mod model;
 mod network;
 mod publish;

@@ -14,11 +14,11 @@ use sys::netlink::{Family, Socket, link};
 
 use crate::bridge::{self, Bridge};
 use crate::firewall::Rules;
-use crate::foreign::Foreign;
+use crate::foreign::{Foreign, is_docker_bridge};
 use crate::publish::PortChooser;
 use crate::state::{self, State};
 use crate::{
-    Endpoint, EndpointId, Error, IpamConfig, NetworkConfig, NetworkInfo, NetworkKind, Result, Sandbox, sandbox,
+    Endpoint, EndpointId, Error, IpamConfig, NetworkConfig, NetworkInfo, NetworkKind, Result, Sandbox, legacy, sandbox,
 };
 
 /// The networks of one engine; a handle that is cheap to clone.
@@ -69,6 +69,8 @@ impl Network {
             state.bridge_address = None;
             state.bridge_name.clone_from(&config.bridge);
         }
+        // Before anything is made: ids and the bridge's name must not be forgotten, and a missing directory shows here.
+        state.save(&config.state_path)?;
         let bridge = bridge::ensure(&mut kernel.route, &config, state.bridge_address)?;
         if state.bridge_address.is_some_and(|former| former.network() != bridge.address.network()) {
             // Nobody can be reached at the old addresses any more.
@@ -148,33 +150,47 @@ impl Network {
     /// and puts them back when another program (dockerd at its start) has changed its chains. Run it on an own
     /// thread. Returns when `stop` becomes readable (an eventfd, or a pipe whose other end was closed).
     pub fn watch_firewall(&self, stop: BorrowedFd<'_>) -> Result<()> {
-        let subscribed = Socket::subscribe(Family::Netfilter, nftables::NOTIFICATIONS);
-        let mut socket = subscribed.map_err(netlink("subscribing to firewall notifications"))?;
+        let subscribe = |family, groups| {
+            Socket::subscribe(family, groups).map_err(netlink("subscribing to the kernel's notifications"))
+        };
+        let mut rules = subscribe(Family::Netfilter, nftables::NOTIFICATIONS)?;
+        let mut links = subscribe(Family::Route, link::NOTIFICATIONS)?;
         // What changed before we listened.
         self.log_failure(self.ensure_firewall());
         loop {
             let events = PollFlags::IN;
-            let fds = &mut [PollFd::new(&socket, events), PollFd::new(&stop, events)];
+            let fds = &mut [PollFd::new(&rules, events), PollFd::new(&links, events), PollFd::new(&stop, events)];
             match poll(fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => {
-                    let operation = "waiting for firewall notifications".to_owned();
+                    let operation = "waiting for the kernel's notifications".to_owned();
                     return Err(Error::Io { operation, source: error.into() });
                 }
             }
-            if !fds[1].revents().is_empty() {
+            if !fds[2].revents().is_empty() {
                 return Ok(());
             }
-            let mut concerned = false;
-            let complete = socket.notifications(|reply| {
-                let change = nftables::read_change(&reply);
-                concerned |= change.is_some_and(|c| self.shared.foreign.concerns(&c, &self.shared.rules.table));
-            });
-            let complete = complete.map_err(netlink("reading firewall notifications"))?;
-            if concerned || !complete {
+            if self.read_notifications(&mut rules, &mut links)? {
                 self.log_failure(self.ensure_firewall());
             }
         }
+    }
+
+    /// Takes what is queued; was there anything that concerns our rules in other tables?
+    fn read_notifications(&self, rules: &mut Socket, links: &mut Socket) -> Result<bool> {
+        let mut concerned = false;
+        let all_rules = rules.notifications(|reply| {
+            let change = nftables::read_change(&reply);
+            concerned |= change.is_some_and(|c| self.shared.foreign.concerns(&c, &self.shared.rules.table));
+        });
+        // A new bridge of Docker's is left out of what we accept, and shows a Docker on iptables-legacy, which does not
+        // notify anybody.
+        let all_links = links.notifications(|reply| {
+            concerned |= link::read_change(&reply).is_some_and(|link| is_docker_bridge(&link.name));
+        });
+        let all = all_rules.and_then(|rules| Ok(rules & all_links?));
+        // Some were lost: look for ourselves.
+        Ok(concerned | !all.map_err(netlink("reading the kernel's notifications"))?)
     }
 
     /// The engine stops: without endpoints, bridge and rules are removed; with them everything stays for the next
@@ -186,6 +202,9 @@ impl Network {
         }
         let mut kernel = self.kernel();
         let foreign = self.shared.foreign.remove(&mut kernel.firewall);
+        if let Err(error) = legacy::remove(&self.shared.config.bridge) {
+            tracing::warn!(%error, "rules are left in the legacy iptables chain FORWARD");
+        }
         let mut batch = Batch::new();
         self.shared.rules.remove(&mut batch);
         let own = batch.commit(&mut kernel.firewall);
@@ -205,12 +224,16 @@ impl Network {
     /// Puts back what is missing of our rules, in our table and in others'.
     pub(crate) fn ensure_firewall(&self) -> Result<()> {
         let shared = &self.shared;
-        let seen = {
+        let (seen, legacy) = {
             let mut kernel = self.kernel();
             let bridges = bridge::docker_bridges(&mut kernel.route)?;
             let seen = shared.foreign.ensure(&mut kernel.firewall, &shared.rules.table, &bridges);
-            seen.map_err(netlink("accepting forwarded packets in ip filter FORWARD"))?
+            let seen = seen.map_err(netlink("accepting forwarded packets in ip filter FORWARD"))?;
+            (seen, legacy::ensure(&shared.config.bridge, &bridges))
         };
+        if let Err(error) = legacy {
+            tracing::warn!(%error, "the legacy iptables chain FORWARD could not be told to accept containers' packets");
+        }
         if !seen.own_table {
             tracing::warn!(
                 table = shared.rules.table,

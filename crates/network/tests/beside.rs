@@ -122,6 +122,15 @@ fn dockerd_starts_or_rules_are_flushed_while_we_run() {
         });
         eventually("the table is there again", || tables(&world.host) == ["gantry-after"]);
         traffic_passes(&world, &container);
+        // A new network of Docker's: what goes there is left to Docker.
+        dockerd_starts(&world.host);
+        eventually("the jump is there again", || forward_jumps(&world.host).len() == 3);
+        world.host.run(|| {
+            let bridge = sys::netlink::link::new_bridge("br-0123456789ab", network::MacAddr([2, 0, 0, 0, 9, 9]), 1500);
+            lan::route_socket().request(&[bridge]).unwrap();
+        });
+        let own_rules = || world.host.run(|| nftables::rules(&mut firewall(), chain("GANTRY-after")).unwrap().len());
+        eventually("the new bridge has a rule", || own_rules() == 3);
         drop(end);
         watching.join().unwrap().unwrap();
     });

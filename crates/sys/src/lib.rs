@@ -17,3 +17,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod user;
 pub mod xattr;
+pub mod xtables;

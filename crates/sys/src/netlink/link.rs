@@ -29,6 +29,8 @@ const VETH_INFO_PEER: u16 = 1;
 
 /// The interface is administratively up.
 pub const IFF_UP: u32 = 1;
+/// The multicast group of all changes to interfaces, as a bit for `Socket::subscribe`.
+pub const NOTIFICATIONS: u32 = 1;
 const IFINFOMSG_LEN: usize = 16;
 /// Longest name, without the final zero.
 pub const NAME_MAX: usize = 15;
@@ -165,8 +167,13 @@ pub fn list(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     Ok(links)
 }
 
+/// Reads a notification: the interface that came, changed or went.
+pub fn read_change(reply: &Reply<'_>) -> Option<Link> {
+    read(reply)
+}
+
 fn read(reply: &Reply<'_>) -> Option<Link> {
-    if reply.kind != RTM_NEWLINK {
+    if !matches!(reply.kind, RTM_NEWLINK | RTM_DELLINK) {
         return None;
     }
     let word = |at: usize| Some(u32::from_ne_bytes(reply.payload.get(at..at + 4)?.try_into().ok()?));
