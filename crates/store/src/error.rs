@@ -48,6 +48,14 @@ pub enum Error {
     /// There is one already.
     #[error("container {0} has a snapshot already")]
     SnapshotExists(String),
+    /// The root of a container cannot be mounted.
+    #[error("mounting the root of container {id}: {source}")]
+    Mount {
+        /// The container.
+        id: String,
+        /// Why.
+        source: sys::mount::Error,
+    },
     /// A name that cannot be a container's directory.
     #[error("invalid container id: {0}")]
     InvalidId(String),

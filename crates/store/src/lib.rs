@@ -56,6 +56,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use image::{HistoryItem, Image, ImageId, ImageLayer, ImageUsers, NewImage, Removal};
 pub use layer::{Layer, LayerIngest};
 pub use lease::Lease;
+pub use snapshot::mount::MountedSnapshot;
 pub use snapshot::{SnapshotOptions, Usage};
 pub use store::Store;
 pub use tar::TarError;

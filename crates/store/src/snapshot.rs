@@ -13,6 +13,7 @@
 //! show them.
 
 mod init;
+pub(crate) mod mount;
 
 use std::fs;
 use std::io;

@@ -13,6 +13,7 @@ use crate::db;
 use crate::error::{Error, Result};
 use crate::reaper::Reaper;
 use crate::snapshot::SnapshotRecord;
+use crate::snapshot::mount::Mounted;
 
 /// Images, their layers, and the snapshots of containers, in one directory. Cheap to clone, safe to share.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ pub(crate) struct Inner {
     gate: Mutex<State>,
     counter: AtomicU64,
     reaper: Reaper,
+    pub(crate) mounted: Mounted,
 }
 
 /// What is known only in memory: who holds what beside the images.
@@ -59,7 +61,14 @@ impl Store {
         let reaper = Reaper::new(root.join(REMOVING));
         let mut state = State::default();
         crate::recover::sweep(&root, &db.begin_read()?, &mut state, &reaper)?;
-        let store = Self(Arc::new(Inner { root, db, gate: Mutex::new(state), counter: AtomicU64::new(0), reaper }));
+        let store = Self(Arc::new(Inner {
+            root,
+            db,
+            gate: Mutex::new(state),
+            counter: AtomicU64::new(0),
+            reaper,
+            mounted: Mounted::default(),
+        }));
         // Content of a pull that never became an image: no lease survives its process.
         store.collect_garbage()?;
         Ok(store)

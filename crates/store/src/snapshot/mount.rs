@@ -1,0 +1,56 @@
+//! The root of a container that does not run, as a mount that is attached nowhere.
+//!
+//! It can be reached through its descriptor only, and is gone with the last one: nothing to clean up, and nothing to be
+//! seen on the host.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// A mounted snapshot. Clones share the mount.
+#[derive(Debug, Clone)]
+pub struct MountedSnapshot(Arc<OwnedFd>);
+
+impl AsFd for MountedSnapshot {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Mounts that are in use now, so that an upper directory is never mounted twice.
+#[derive(Default)]
+pub(crate) struct Mounted(Mutex<Vec<(String, Weak<OwnedFd>)>>);
+
+impl Store {
+    /// Mounts the root of a container for as long as the result lives. Only while the container does not run: its own
+    /// mount has the same upper directory.
+    pub fn snapshot_mount(&self, container: &str) -> Result<MountedSnapshot> {
+        let mut mounted = self.0.mounted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        mounted.retain(|(_, mount)| mount.strong_count() > 0);
+        let existing = mounted.iter().find(|(id, _)| id == container).and_then(|(_, mount)| mount.upgrade());
+        if let Some(mount) = existing {
+            return Ok(MountedSnapshot(mount));
+        }
+        let mounts = self.snapshot_mounts(container)?;
+        let overlay = mounts.first().ok_or_else(|| Error::NoSuchSnapshot(container.to_owned()))?;
+        let mount = mount(&overlay.options).map_err(|source| Error::Mount { id: container.to_owned(), source })?;
+        let mount = Arc::new(mount);
+        mounted.push((container.to_owned(), Arc::downgrade(&mount)));
+        Ok(MountedSnapshot(mount))
+    }
+}
+
+fn mount(options: &[String]) -> std::result::Result<OwnedFd, sys::mount::Error> {
+    let plus = |options: &[String]| sys::mount::new_filesystem("overlay", Path::new("overlay"), options, false, 0);
+    plus(options).or_else(|error| {
+        // Before Linux 6.5 there is one option for all lower directories. They are no longer than a page for a few layers.
+        let (lower, mut rest): (Vec<String>, Vec<String>) =
+            options.iter().cloned().partition(|option| option.starts_with("lowerdir+="));
+        let lower: Vec<&str> = lower.iter().filter_map(|option| option.strip_prefix("lowerdir+=")).collect();
+        rest.insert(0, format!("lowerdir={}", lower.join(":")));
+        plus(&rest).map_err(|_| error)
+    })
+}
