@@ -33,34 +33,41 @@ pub(crate) fn delay(options: &Options, attempt: u32) -> Duration {
     options.retry_delay.saturating_mul(1 << attempt.saturating_sub(1).min(10)).min(MAX_DELAY)
 }
 
+/// What is to be brought.
+pub(crate) struct Layer<'a> {
+    pub(crate) blob: &'a Descriptor,
+    pub(crate) diff_id: &'a Digest,
+    pub(crate) progress: &'a LayerProgress,
+    /// Dropped when the thread has ended.
+    pub(crate) alive: mpsc::Sender<()>,
+}
+
 /// Brings one layer into the store.
 pub(crate) async fn layer(
     remote: &Remote,
     options: &Options,
     store: &Store,
     lease: &Lease,
-    blob: &Descriptor,
-    diff_id: &Digest,
-    progress: LayerProgress,
+    layer: Layer<'_>,
 ) -> Result<()> {
+    let Layer { blob, diff_id, progress, alive } = layer;
     let (pieces, queue) = mpsc::channel(QUEUE);
     let (store, lease, descriptor, diff_id) = (store.clone(), lease.clone(), blob.clone(), diff_id.clone());
-    let mut thread = tokio::task::spawn_blocking(move || take_in(&store, &lease, &descriptor, &diff_id, queue));
-    let mut download = Download { remote, options, blob, progress: &progress, pieces: &pieces, offset: 0 };
+    let thread = tokio::task::spawn_blocking(move || {
+        let taken = take_in(&store, lease, &descriptor, &diff_id, queue);
+        drop(alive);
+        taken
+    });
+    let mut download = Download { remote, options, blob, progress, pieces: &pieces, offset: 0 };
     let sent = download.run().await;
-    match &sent {
-        Ok(()) => {
-            progress.state(LayerStatus::VerifyingChecksum).await?;
-            progress.state(LayerStatus::DownloadComplete).await?;
-            // If the thread has ended already, it tells why.
-            let _ = pieces.send(Piece::End).await;
-        }
-        // The thread has ended: its error comes first.
-        Err(Sent::Refused) => {}
-        Err(Sent::Failed(_)) => {}
+    if sent.is_ok() {
+        progress.state(LayerStatus::VerifyingChecksum).await?;
+        progress.state(LayerStatus::DownloadComplete).await?;
+        // If the thread has ended already, it tells why.
+        let _ = pieces.send(Piece::End).await;
     }
     drop(pieces);
-    let done = (&mut thread).await.map_err(|_| Error::Task)?;
+    let done = thread.await.map_err(|_| Error::Task)?;
     if let Err(Sent::Failed(error)) = sent {
         return Err(error);
     }
@@ -151,7 +158,7 @@ impl Download<'_> {
 /// The thread's part.
 fn take_in(
     store: &Store,
-    lease: &Lease,
+    lease: Lease,
     blob: &Descriptor,
     diff_id: &Digest,
     mut queue: mpsc::Receiver<Piece>,
@@ -162,7 +169,7 @@ fn take_in(
         store::Error::WrongDiffId { .. } => Error::LayerMismatch,
         other => Error::Layer(other),
     };
-    let mut layer = store.layer_ingest(lease, blob, diff_id).map_err(failed)?;
+    let mut layer = store.layer_ingest(&lease, blob, diff_id).map_err(failed)?;
     loop {
         match queue.blocking_recv() {
             Some(Piece::Bytes(bytes)) => {

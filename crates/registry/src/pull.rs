@@ -7,7 +7,7 @@ use oci::digest::Digest;
 use oci::manifest::{Document, Index, ManifestError};
 use oci::{Descriptor, ImageConfig, Manifest, Platform, Reference, media_type};
 use store::{ImageId, Lease, NewImage, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Credentials;
 use crate::error::{Error, Result};
@@ -245,15 +245,22 @@ impl Pull<'_> {
             layer.state(LayerStatus::Waiting).await?;
         }
         let turns = Semaphore::new(self.options.max_downloads.max(1));
+        // Every thread holds one end; the other sees when the last has ended.
+        let (alive, mut ended) = mpsc::channel::<()>(1);
         let work: FuturesUnordered<_> = missing
             .into_iter()
             .map(async |(blob, diff_id, layer)| {
                 let _turn = turns.acquire().await.map_err(|_| Error::Task)?;
-                download::layer(self.remote, self.options, self.store, lease, blob, diff_id, layer).await
+                let layer = download::Layer { blob, diff_id, progress: &layer, alive: alive.clone() };
+                download::layer(self.remote, self.options, self.store, lease, layer).await
             })
             .collect();
-        // The first failure drops the others, which end at their next byte.
-        work.try_collect::<Vec<()>>().await.map(drop)
+        // The first failure drops the others, whose threads end at their next byte. They hold what they have made,
+        // so a pull that has failed leaves nothing only when they are gone.
+        let result = work.try_collect::<Vec<()>>().await.map(drop);
+        drop(alive);
+        let _ = ended.recv().await;
+        result
     }
 }
 
