@@ -107,6 +107,12 @@ impl Container {
         (record.state.pid != 0).then(|| format!("/proc/{}/root", record.state.pid).into())
     }
 
+    /// Tells the actor something that needs no answer.
+    pub(crate) async fn tell(&self, request: Request) -> Result<()> {
+        let gone = |_| Error::not_found(format!("No such container: {}", self.id()));
+        self.0.mailbox.send(request).await.map_err(gone)
+    }
+
     /// Asks the actor and waits for its answer. `make` gets the end that the answer is sent to.
     pub(crate) async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T>>) -> Request) -> Result<T> {
         let (reply, answer) = oneshot::channel();

@@ -140,3 +140,15 @@ impl std::error::Error for Error {
         self.source.as_deref().map(|s| s as &(dyn std::error::Error + 'static))
     }
 }
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        let kind = match error.kind() {
+            store::ErrorKind::NotFound => Kind::NotFound,
+            store::ErrorKind::Conflict => Kind::Conflict,
+            store::ErrorKind::InvalidParameter => Kind::InvalidParameter,
+            _ => Kind::System,
+        };
+        Self { kind, message: chain(&error), source: Some(Box::new(error)) }
+    }
+}

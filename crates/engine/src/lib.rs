@@ -31,8 +31,34 @@
 //!
 //! Inside, one actor task per container owns its state ([`container`]); everybody else reads the immutable record that the
 //! actor last published. No lock is held across an await.
-pub mod config;
-pub mod error;
 
+mod adopt;
+pub mod attach;
+pub mod config;
+pub mod container;
+mod engine;
+pub mod error;
+pub mod events;
+mod exec;
+mod health;
+pub mod image;
+pub mod logs;
+mod networking;
+mod platform;
+mod proxy;
+mod restart;
+mod stats;
+mod system;
+mod volume;
+
+pub use attach::AttachSession;
 pub use config::EngineConfig;
+pub use container::list::ListOptions;
+pub use container::remove::RemoveOptions;
+pub use container::stop::StopOptions;
+pub use container::wait::WaitCondition;
+pub use container::{Container, Table};
+pub use engine::Engine;
 pub use error::{Error, Kind, Result};
+pub use events::{Broker, EventsOptions};
+pub use stats::StatsOptions;

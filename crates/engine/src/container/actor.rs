@@ -7,18 +7,20 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use api::container::{Health, UpdateConfig, UpdateResponse};
+use api::container::{HealthcheckResult, UpdateConfig, UpdateResponse};
 use jiff::Timestamp;
 use network::ReservedPort;
+use shim::protocol::{Event, Exit};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::monitor::{self, Event, Exited, Monitor};
+use super::monitor::{self, Events, Monitor};
 use super::record::{Directories, Record};
 use super::transitions::{Command, Status, Verdict, decide};
 use super::{Container, Ends};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::proxy::PortProxy;
 use crate::restart::{BackOff, Decision};
 
 type Reply<T> = oneshot::Sender<Result<T>>;
@@ -37,23 +39,25 @@ pub(crate) enum Request {
     /// The shim's connection, for an exec; checks that one is legal now.
     Monitor { command: Command, reply: Reply<Monitor> },
     /// Result of a health check of the process that started then.
-    Health { started: Timestamp, health: Health },
+    Probed { started: Timestamp, result: HealthcheckResult },
 }
 
 /// One container's owner.
 pub(crate) struct Actor {
-    pub(super) engine: Weak<Engine>,
-    pub(super) handle: Container,
-    pub(super) record: Record,
+    pub(crate) engine: Weak<Engine>,
+    pub(crate) handle: Container,
+    pub(crate) record: Record,
     mailbox: mpsc::Receiver<Request>,
     publish: watch::Sender<Arc<Record>>,
     pub(super) monitor: Option<Monitor>,
-    pub(super) events: Option<mpsc::Receiver<Event>>,
+    pub(super) events: Option<Events>,
+    /// The shim, when this engine started it: a child that has to be reaped.
+    pub(super) shim: Option<std::process::Child>,
     /// Bound host ports, and the tasks that serve them, for as long as the process runs.
-    pub(super) ports: crate::proxy::Proxies,
+    pub(super) ports: PortProxy,
     pub(super) back_off: BackOff,
     restart_at: Option<Instant>,
-    pub(super) health: Option<tokio::task::JoinHandle<()>>,
+    pub(crate) health: Option<tokio::task::JoinHandle<()>>,
     /// The container is gone; the loop ends.
     pub(super) removed: bool,
 }
@@ -61,10 +65,10 @@ pub(crate) struct Actor {
 /// What an adopted container brings along.
 #[derive(Default)]
 pub(crate) struct Adopted {
-    pub(crate) connection: Option<(Monitor, mpsc::Receiver<Event>)>,
+    pub(crate) connection: Option<(Monitor, Events)>,
     pub(crate) reserved: Vec<ReservedPort>,
     /// The process ended while no engine was there.
-    pub(crate) ended: Option<Exited>,
+    pub(crate) ended: Option<Exit>,
 }
 
 impl Actor {
@@ -81,7 +85,8 @@ impl Actor {
             publish,
             monitor,
             events,
-            ports: crate::proxy::Proxies::serve(adopted.reserved),
+            shim: None,
+            ports: PortProxy::start(adopted.reserved).unwrap_or_default(),
             back_off: BackOff::default(),
             restart_at: None,
             health: None,
@@ -92,7 +97,7 @@ impl Actor {
         handle
     }
 
-    async fn run(mut self, ended: Option<Exited>) {
+    async fn run(mut self, ended: Option<Exit>) {
         if let Some(exited) = ended {
             self.on_exit(exited).await;
         } else if self.record.state.status == Status::Running {
@@ -130,7 +135,7 @@ impl Actor {
             Request::Monitor { command, reply } => {
                 drop(reply.send(self.decide(command).and_then(|_| self.connected())));
             }
-            Request::Health { started, health } => self.on_health(started, health).await,
+            Request::Probed { started, result } => self.on_probed(started, result).await,
         }
     }
 
@@ -159,11 +164,11 @@ impl Actor {
     }
 
     /// Shows the record without writing it: for what is not worth a file (health checks).
-    pub(super) fn show(&self) {
+    pub(crate) fn show(&self) {
         self.publish.send_replace(Arc::new(self.record.clone()));
     }
 
-    pub(super) fn event(&self, action: &str, more: &[(&str, &str)]) {
+    pub(crate) fn event(&self, action: &str, more: &[(&str, &str)]) {
         if let Some(engine) = self.engine.upgrade() {
             engine.container_event(&self.record, action, more);
         }
@@ -226,7 +231,12 @@ impl Actor {
 
     async fn on_event(&mut self, event: Event) {
         match event {
-            Event::Exited(exited) => self.on_exit(exited).await,
+            Event::Exited(Exit { exec: Some(id), code, .. }) => {
+                if let Ok(engine) = self.engine() {
+                    engine.exec_ended(&self.record, &id, code);
+                }
+            }
+            Event::Exited(exit) => self.on_exit(exit).await,
             Event::Oom => {
                 self.record.state.oom_killed = true;
                 self.event("oom", &[]);
@@ -243,19 +253,21 @@ impl Actor {
             return;
         }
         let directories = self.handle.directories().clone();
-        let (pid, start) = (self.record.state.pid, self.record.state.pid_start_time);
         let ended = tokio::task::spawn_blocking(move || {
-            monitor::exit_record(&directories).unwrap_or_else(|| monitor::end_orphan(&directories, pid, start))
+            monitor::exit_record(&directories).unwrap_or_else(|| monitor::end_orphan(&directories))
         });
-        let exited = ended.await.unwrap_or_else(|_| Exited::unknown());
+        let exited = ended.await.unwrap_or_else(|_| monitor::unknown_end());
         self.on_exit(exited).await;
     }
 
     /// The process ended: give back what it used, tell everybody, and see what the restart policy says.
-    pub(super) async fn on_exit(&mut self, exited: Exited) {
+    pub(super) async fn on_exit(&mut self, exited: Exit) {
         self.stop_health();
         self.events = None;
-        let monitor = self.monitor.take();
+        self.monitor = None;
+        if let Ok(engine) = self.engine() {
+            engine.execs.container_ended(&self.record.id);
+        }
         let ran = self.record.state.started_at.map(|at| exited.at.duration_since(at));
         let ran = ran.and_then(|d| Duration::try_from(d).ok()).unwrap_or_default();
         let state = &mut self.record.state;
@@ -265,16 +277,12 @@ impl Actor {
         state.oom_killed |= exited.oom;
         state.finished_at = Some(exited.at);
         state.exits += 1;
-        if let Some(health) = &mut state.health {
-            // Docker keeps the last verdict visible after the end.
-            health.log.get_or_insert_default();
-        }
         let decision = self.back_off.decide(&self.record, ran);
         self.record.state.status = match decision {
             Decision::Restart(_) => Status::Restarting,
             Decision::Stay => Status::Exited,
         };
-        self.release(monitor).await;
+        self.release().await;
         if let Err(error) = self.commit().await {
             tracing::error!(container = %self.record.id, %error, "recording the end of a process");
         }
@@ -331,9 +339,9 @@ impl Actor {
     }
 }
 
-async fn next_event(events: &mut Option<mpsc::Receiver<Event>>) -> Option<Event> {
+async fn next_event(events: &mut Option<Events>) -> Option<Event> {
     match events {
-        Some(events) => events.recv().await,
+        Some(events) => events.next().await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// What a container has when nothing is said; the order is dockerd's.
-pub const DEFAULT: [&str; 14] = [
+pub(crate) const DEFAULT: [&str; 14] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FSETID",
@@ -35,7 +35,7 @@ const ALL: [&str; 41] = [
 const EVERY: &str = "ALL";
 
 /// `net_admin`, `CAP_NET_ADMIN` → `CAP_NET_ADMIN`; `all` → `ALL`. Fails with `unknown capability: "CAP_X"`.
-pub fn normalize(names: &[String]) -> Result<Vec<String>> {
+pub(crate) fn normalize(names: &[String]) -> Result<Vec<String>> {
     names
         .iter()
         .map(|name| {
@@ -54,7 +54,7 @@ pub fn normalize(names: &[String]) -> Result<Vec<String>> {
 }
 
 /// The set a process gets. `held` says what this engine has itself: nobody can give more.
-pub fn effective(add: &[String], drop: &[String], privileged: bool, held: impl Fn(usize) -> bool) -> Result<Vec<String>> {
+pub(crate) fn effective(add: &[String], drop: &[String], privileged: bool, held: impl Fn(usize) -> bool) -> Result<Vec<String>> {
     let add = normalize(add).map_err(|e| e.prefixed("invalid CapAdd"))?;
     let drop = normalize(drop).map_err(|e| e.prefixed("invalid CapDrop"))?;
     let held: Vec<&str> = ALL.iter().enumerate().filter(|(bit, _)| held(*bit)).map(|(_, name)| *name).collect();

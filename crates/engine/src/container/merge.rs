@@ -8,7 +8,7 @@ use oci::image_config;
 use crate::error::{Error, Result};
 
 /// Completes `user` with the defaults of an image.
-pub fn with_image(user: &mut Config, image: &image_config::Config) {
+pub(crate) fn with_image(user: &mut Config, image: &image_config::Config) {
     if user.user.is_empty() {
         user.user.clone_from(&image.user);
     }
@@ -85,7 +85,7 @@ fn merge_health(user: &mut Option<HealthConfig>, image: &image_config::Healthche
 }
 
 /// Program and arguments: entry point, then command. `[""]` as entry point asks for none.
-pub fn command(config: &mut Config) -> Result<(String, Vec<String>)> {
+pub(crate) fn command(config: &mut Config) -> Result<(String, Vec<String>)> {
     if config.entrypoint.as_deref().is_some_and(|words| matches!(words, [only] if only.is_empty())) {
         config.entrypoint = None;
     }
@@ -99,7 +99,7 @@ pub fn command(config: &mut Config) -> Result<(String, Vec<String>)> {
 }
 
 /// The environment of a process in a container: Docker's own variables, replaced or removed by the container's.
-pub fn environment(config: &Config, tty: bool) -> Vec<String> {
+pub(crate) fn environment(config: &Config, tty: bool) -> Vec<String> {
     let mut env = vec![
         "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         format!("HOSTNAME={}", config.hostname),
@@ -112,7 +112,7 @@ pub fn environment(config: &Config, tty: bool) -> Vec<String> {
 }
 
 /// Sets the variables of `changes` in place where they exist; a bare name removes one.
-pub fn replace_or_append(env: &mut Vec<String>, changes: &[String]) {
+pub(crate) fn replace_or_append(env: &mut Vec<String>, changes: &[String]) {
     for change in changes {
         let (name, value) = change.split_once('=').map_or((change.as_str(), None), |(name, value)| (name, Some(value)));
         let position = env.iter().position(|e| e.split('=').next() == Some(name));

@@ -9,7 +9,7 @@ const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shar
 const DEFAULT_PROPAGATION: &str = "rprivate";
 
 /// Lexical cleaning of a path as Go's `path.Clean` does it.
-pub fn clean(path: &str) -> String {
+pub(crate) fn clean(path: &str) -> String {
     let absolute = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
@@ -36,7 +36,7 @@ fn is_local(path: &str) -> bool {
 }
 
 /// The checks that a mount's target has to pass whatever backs it.
-pub fn validate_target(target: &str) -> Result<(), String> {
+pub(crate) fn validate_target(target: &str) -> Result<(), String> {
     if clean(target) == "/" {
         return Err("invalid specification: destination can't be '/'".to_owned());
     }
@@ -51,7 +51,7 @@ fn absolute(path: &str) -> Result<(), String> {
 }
 
 /// `invalid mount config for type "x": …`, with the check that a bind source exists where the API asks for it.
-pub fn validate(mount: &Mount, source_must_exist: bool) -> Result<()> {
+pub(crate) fn validate(mount: &Mount, source_must_exist: bool) -> Result<()> {
     check(mount, source_must_exist)
         .map_err(|why| Error::invalid(format!("invalid mount config for type {:?}: {why}", mount.kind)))
 }
@@ -117,7 +117,7 @@ fn check_volume(mount: &Mount) -> Result<(), String> {
 }
 
 /// The options of a tmpfs as the kernel takes them, comma-separated.
-pub fn tmpfs_options(options: Option<&TmpfsOptions>, read_only: bool) -> Result<String, String> {
+pub(crate) fn tmpfs_options(options: Option<&TmpfsOptions>, read_only: bool) -> Result<String, String> {
     let mut list = Vec::new();
     if read_only {
         list.push("ro".to_owned());
@@ -176,7 +176,7 @@ fn propagation_of(mode: &str) -> Option<&str> {
 }
 
 /// One `-v` text (`DEST`, `SRC:DEST`, `SRC:DEST:MODE`). dockerd answers 500 here.
-pub fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord> {
+pub(crate) fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord> {
     let invalid = || Error::system(format!("invalid volume specification: '{spec}'"));
     let parts: Vec<&str> = spec.splitn(4, ':').collect();
     let (source, target, mode) = match parts.as_slice() {
@@ -217,7 +217,7 @@ pub fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord> {
 }
 
 /// A mount of the API, already checked.
-pub fn from_mount(mount: &Mount) -> MountRecord {
+pub(crate) fn from_mount(mount: &Mount) -> MountRecord {
     let kind = match mount.kind.as_str() {
         "bind" => MountKind::Bind,
         "tmpfs" => MountKind::Tmpfs,
@@ -256,7 +256,7 @@ pub fn from_mount(mount: &Mount) -> MountRecord {
 }
 
 /// `CONTAINER[:MODE]` of `--volumes-from`: the container and whether its volumes are writable.
-pub fn parse_volumes_from(spec: &str) -> Result<(&str, &str)> {
+pub(crate) fn parse_volumes_from(spec: &str) -> Result<(&str, &str)> {
     if spec.is_empty() {
         return Err(Error::system("volumes-from specification cannot be an empty string"));
     }
@@ -271,13 +271,13 @@ pub fn parse_volumes_from(spec: &str) -> Result<(&str, &str)> {
 }
 
 /// One entry of `HostConfig.Tmpfs`.
-pub fn from_tmpfs(destination: &str, options: &str) -> MountRecord {
+pub(crate) fn from_tmpfs(destination: &str, options: &str) -> MountRecord {
     let mount = Mount { kind: "tmpfs".to_owned(), target: destination.to_owned(), ..Default::default() };
     MountRecord { tmpfs_options: options.to_owned(), hidden: true, ..from_mount(&mount) }
 }
 
 /// An anonymous volume at a path that the image or the request names.
-pub fn anonymous(destination: &str) -> MountRecord {
+pub(crate) fn anonymous(destination: &str) -> MountRecord {
     from_mount(&Mount { kind: "volume".to_owned(), target: destination.to_owned(), ..Default::default() })
 }
 

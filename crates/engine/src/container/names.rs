@@ -3,13 +3,13 @@
 use crate::error::{Error, Result};
 
 /// How a name must look, as Docker prints it.
-pub const ALLOWED: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
+pub(crate) const ALLOWED: &str = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
 
 /// How many random draws are made before a digit is appended.
-pub const MAX_DRAWS: usize = 6;
+pub(crate) const MAX_DRAWS: usize = 6;
 
 /// Checks a name given by the user and strips the one slash it may begin with.
-pub fn validate(name: &str) -> Result<&str> {
+pub(crate) fn validate(name: &str) -> Result<&str> {
     let bare = name.strip_prefix('/').unwrap_or(name);
     let bytes = bare.as_bytes();
     // Two characters at least: a single letter would read like the start of an id.
@@ -24,7 +24,7 @@ pub fn validate(name: &str) -> Result<&str> {
 }
 
 /// `adjective_surname` for these random numbers; from the sixth draw on with a digit, so that the search ends.
-pub fn generated(random: u64, draw: usize) -> String {
+pub(crate) fn generated(random: u64, draw: usize) -> String {
     let adjective = ADJECTIVES[(random % ADJECTIVES.len() as u64) as usize];
     let rest = random / ADJECTIVES.len() as u64;
     let surname = SURNAMES[(rest % SURNAMES.len() as u64) as usize];

@@ -16,12 +16,12 @@ const SIGNALS: &[(&str, i32)] = &[
 ];
 
 /// SIGKILL.
-pub const KILL: i32 = 9;
+pub(crate) const KILL: i32 = 9;
 /// SIGTERM, the default of `stop`.
-pub const TERM: i32 = 15;
+pub(crate) const TERM: i32 = 15;
 
 /// `TERM`, `SIGTERM`, `sigterm`, `15`, `RTMIN+3` → its number. Fails with `invalid signal: TEXT`.
-pub fn parse(text: &str) -> Result<i32> {
+pub(crate) fn parse(text: &str) -> Result<i32> {
     let invalid = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
         return if number == 0 { Err(invalid()) } else { Ok(number) };

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 /// Facts of the host that do not change while the engine runs.
 #[derive(Debug, Clone)]
-pub struct SysInfo {
+pub(crate) struct SysInfo {
     /// 2 when /sys/fs/cgroup is a cgroup2 mount.
     pub cgroup_version: u8,
     /// memory.limit
@@ -48,7 +48,7 @@ pub struct SysInfo {
 
 impl SysInfo {
     /// Read once.
-    pub fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         static INFO: OnceLock<SysInfo> = OnceLock::new();
         INFO.get_or_init(|| Self::read(Path::new("/sys/fs/cgroup")))
     }
@@ -109,7 +109,7 @@ impl SysInfo {
 }
 
 /// `0-2,7` → the numbers. Fails on what is not a list, or names more than 8192.
-pub fn parse_list(text: &str) -> Result<Vec<u32>, String> {
+pub(crate) fn parse_list(text: &str) -> Result<Vec<u32>, String> {
     const LIMIT: u32 = 8192;
     let mut numbers = Vec::new();
     if text.is_empty() {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 
 /// Who a process runs as.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// User id.
     pub uid: u32,
     /// Primary group.
@@ -66,7 +66,7 @@ fn number(text: &str) -> Result<Option<u32>> {
 }
 
 /// Resolves `spec` (empty is root).
-pub fn resolve(spec: &str, passwd: &str, group: &str) -> Result<User> {
+pub(crate) fn resolve(spec: &str, passwd: &str, group: &str) -> Result<User> {
     let (user_text, group_text) = spec.split_once(':').unwrap_or((spec, ""));
     let uid = if user_text.is_empty() { Some(0) } else { number(user_text)? };
     let gid = if group_text.is_empty() { None } else { number(group_text)? };
@@ -108,7 +108,7 @@ pub fn resolve(spec: &str, passwd: &str, group: &str) -> Result<User> {
 }
 
 /// Resolves `--group-add`.
-pub fn additional_groups(names: &[String], group: &str) -> Result<Vec<u32>> {
+pub(crate) fn additional_groups(names: &[String], group: &str) -> Result<Vec<u32>> {
     let mut ids: Vec<u32> = Vec::new();
     for name in names {
         let found = group_lines(group).find(|line| line.name == name || line.gid.to_string() == *name);

@@ -19,7 +19,7 @@ fn refuse<T>(text: impl Into<String>) -> Result<T> {
 }
 
 /// Combinations that contradict each other, which dockerd refuses before anything else.
-pub fn combinations(config: &Config, host: &HostConfig) -> Result<()> {
+pub(crate) fn combinations(config: &Config, host: &HostConfig) -> Result<()> {
     let conflict = |what: &str| refuse(format!("conflicting options: {what}"));
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
     if let Some(other) = host.network_mode.strip_prefix("container:").or((host.network_mode == "container").then_some("")) {
@@ -64,7 +64,7 @@ pub fn combinations(config: &Config, host: &HostConfig) -> Result<()> {
 }
 
 /// Checks (and cleans) what runs.
-pub fn config(config: &mut Config) -> Result<()> {
+pub(crate) fn config(config: &mut Config) -> Result<()> {
     if !config.working_dir.is_empty() {
         if !config.working_dir.starts_with('/') {
             let given = &config.working_dir;
@@ -102,7 +102,7 @@ fn health(check: &HealthConfig) -> Result<()> {
 }
 
 /// Checks (and cleans) how it is bound to the host; gives the warnings.
-pub fn host_config(host: &mut HostConfig) -> Result<Vec<String>> {
+pub(crate) fn host_config(host: &mut HostConfig) -> Result<Vec<String>> {
     common(host)?;
     let info = SysInfo::get();
     let mut warnings = Vec::new();
@@ -166,7 +166,7 @@ fn port_bindings(host: &HostConfig) -> Result<()> {
 }
 
 /// `no`, `always`, `unless-stopped`, `on-failure` with a count.
-pub fn restart_policy(policy: &RestartPolicy) -> Result<()> {
+pub(crate) fn restart_policy(policy: &RestartPolicy) -> Result<()> {
     let count = policy.maximum_retry_count;
     match policy.name.as_str() {
         "always" | "no" | "unless-stopped" if count != 0 => {
@@ -246,7 +246,7 @@ impl<'a> Limits<'a> {
 }
 
 /// Checks the limits of an update.
-pub fn update(update: &mut UpdateConfig) -> Result<Vec<String>> {
+pub(crate) fn update(update: &mut UpdateConfig) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     limits(&mut Limits::of_update(update), SysInfo::get(), true, &mut warnings)?;
     restart_policy(&update.restart_policy)?;

@@ -1,0 +1,276 @@
+//! The engine about itself and its host: `info`, `version`.
+
+use std::collections::BTreeMap;
+
+use api::system::{
+    Commit, Component, DiskUsage, FirewallInfo, IndexInfo, Info, Platform, PluginsInfo, RegistryConfig, Runtime, SwarmInfo,
+    VersionResponse,
+};
+
+use crate::container::sysinfo::SysInfo;
+use crate::container::transitions::Status;
+use crate::engine::Engine;
+use crate::error::Result;
+
+/// Docker's word for this machine's architecture.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Bytes of memory of the host.
+pub(crate) fn memory_total() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.mem_unit).max(1) * info.totalram
+}
+
+/// A value of /etc/os-release.
+fn os_release(key: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+    let line = text.ok()?.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+impl Engine {
+    /// What clients compare versions with.
+    pub async fn version(&self) -> Result<VersionResponse> {
+        let version = &self.config.version;
+        let details = [
+            ("ApiVersion", api::Version::LATEST.to_string()),
+            ("Arch", architecture().to_owned()),
+            ("Experimental", "false".to_owned()),
+            ("KernelVersion", kernel()),
+            ("MinAPIVersion", api::Version::OLDEST.to_string()),
+            ("Os", "linux".to_owned()),
+        ];
+        Ok(VersionResponse {
+            platform: Platform { name: format!("Gantry Engine {version}") },
+            components: vec![Component {
+                name: "Engine".to_owned(),
+                version: version.clone(),
+                details: details.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+            }],
+            version: version.clone(),
+            api_version: api::Version::LATEST.to_string(),
+            min_api_version: api::Version::OLDEST.to_string(),
+            os: "linux".to_owned(),
+            arch: architecture().to_owned(),
+            kernel_version: kernel(),
+            ..VersionResponse::default()
+        })
+    }
+
+    /// The engine, its host and what it holds.
+    pub async fn info(&self) -> Result<Info> {
+        let store = self.store.clone();
+        let (images, descriptors) = self
+            .blocking(move || {
+                let images = store.images()?.len();
+                let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+                Ok((images, descriptors))
+            })
+            .await?;
+        let containers = self.containers.all();
+        let count = |wanted: &[Status]| {
+            let all = containers.iter().filter(|c| wanted.contains(&c.record().state.status));
+            i64::try_from(all.count()).unwrap_or(i64::MAX)
+        };
+        let paused = count(&[Status::Paused]);
+        let running = count(&[Status::Running]);
+        let total = i64::try_from(containers.len()).unwrap_or(i64::MAX);
+        let info = SysInfo::get();
+        Ok(Info {
+            id: self.id.clone(),
+            containers: total,
+            containers_running: running,
+            containers_paused: paused,
+            containers_stopped: total - running - paused,
+            images: i64::try_from(images).unwrap_or(i64::MAX),
+            debug: self.config.debug,
+            n_fd: i64::try_from(descriptors).unwrap_or(i64::MAX),
+            n_goroutines: tasks(),
+            n_events_listener: i64::try_from(self.events.listeners()).unwrap_or(i64::MAX),
+            ..self.host_info(info)
+        })
+    }
+
+    /// What is kept on disk, by kind: `container`, `image`, `volume`, `build-cache`; all without a kind.
+    pub async fn disk_usage(&self, kinds: &[String]) -> Result<DiskUsage> {
+        let wants = |kind: &str| kinds.is_empty() || kinds.iter().any(|k| k == kind);
+        let mut usage = DiskUsage::default();
+        if wants("container") {
+            let options = crate::ListOptions { all: true, size: true, ..crate::ListOptions::default() };
+            usage.containers = Some(self.container_list(options).await?);
+        }
+        if wants("image") {
+            let options = crate::image::ListOptions { shared_size: true, container_count: true, ..Default::default() };
+            let _ = options; //IMG
+            let store = self.store.clone();
+            let layers = self.blocking(move || Ok(store.layers_size()?)).await?;
+            usage.layers_size = i64::try_from(layers).unwrap_or(i64::MAX);
+        }
+        if wants("volume") {
+            usage.volumes = Some(self.measured_volumes().await?);
+        }
+        if wants("build-cache") {
+            usage.build_cache = Some(Vec::new());
+        }
+        Ok(usage)
+    }
+
+    async fn measured_volumes(&self) -> Result<Vec<api::volume::Volume>> {
+        let used = self.volumes_in_use();
+        let volumes = self.volumes.clone();
+        self.blocking(move || {
+            let mut all = volumes.list();
+            for volume in &mut all {
+                let users = used.get(&volume.name).map_or(0, Vec::len);
+                volume.usage_data = Some(api::volume::UsageData {
+                    ref_count: i64::try_from(users).unwrap_or(i64::MAX),
+                    size: i64::try_from(crate::volume::disk_usage(volume.mountpoint.as_ref())).unwrap_or(i64::MAX),
+                });
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// The part that does not change while the engine runs.
+    fn host_info(&self, info: &SysInfo) -> Info {
+        let config = &self.config;
+        let variable = |name: &str| {
+            std::env::var(name.to_uppercase()).or_else(|_| std::env::var(name)).unwrap_or_default()
+        };
+        Info {
+            driver: "overlay2".to_owned(),
+            driver_status: Some(driver_status()),
+            plugins: PluginsInfo {
+                volume: vec!["local".to_owned()],
+                network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
+                authorization: None,
+                log: ["json-file", "local", "none"].map(str::to_owned).to_vec(),
+            },
+            memory_limit: info.memory,
+            swap_limit: info.swap,
+            cpu_cfs_period: info.cpu_cfs,
+            cpu_cfs_quota: info.cpu_cfs,
+            cpu_shares: info.cpu_shares,
+            cpu_set: info.cpuset,
+            pids_limit: info.pids,
+            ipv4_forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|t| t.trim() == "1"),
+            oom_kill_disable: info.oom_kill_disable,
+            system_time: api::time::now(),
+            logging_driver: config.log_driver.clone(),
+            cgroup_driver: "cgroupfs".to_owned(),
+            cgroup_version: info.cgroup_version.to_string(),
+            kernel_version: kernel(),
+            operating_system: os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
+            os_version: os_release("VERSION_ID").unwrap_or_default(),
+            os_type: "linux".to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            index_server_address: "https://index.docker.io/v1/".to_owned(),
+            registry_config: Some(registries(&config.insecure_registries, &config.registry_mirrors)),
+            n_cpu: i64::try_from(info.cpu_count).unwrap_or(i64::MAX),
+            mem_total: i64::try_from(memory_total()).unwrap_or(i64::MAX),
+            docker_root_dir: config.data_root.display().to_string(),
+            http_proxy: variable("http_proxy"),
+            https_proxy: variable("https_proxy"),
+            no_proxy: variable("no_proxy"),
+            name: host_name(),
+            labels: config.labels.clone(),
+            server_version: config.version.clone(),
+            runtimes: runtimes(),
+            default_runtime: "runc".to_owned(),
+            swarm: SwarmInfo { local_node_state: "inactive".to_owned(), ..SwarmInfo::default() },
+            // Containers always survive the engine.
+            live_restore_enabled: true,
+            init_binary: "docker-init".to_owned(),
+            containerd_commit: Commit::default(),
+            runc_commit: Commit::default(),
+            init_commit: Commit::default(),
+            security_options: security_options(info, &config.seccomp_profile, config.no_new_privileges),
+            firewall_backend: Some(FirewallInfo { driver: "nftables".to_owned(), info: Vec::new() }),
+            warnings: Some(warnings(info)).filter(|w| !w.is_empty()),
+            ..Info::default()
+        }
+    }
+}
+
+fn driver_status() -> Vec<[String; 2]> {
+    [
+        ("Backing Filesystem", "extfs"),
+        ("Supports d_type", "true"),
+        ("Using metacopy", "false"),
+        ("Native Overlay Diff", "true"),
+        ("userxattr", "false"),
+    ]
+    .map(|(k, v)| [k.to_owned(), v.to_owned()])
+    .to_vec()
+}
+
+/// Both names are this program: clients look for them.
+fn runtimes() -> BTreeMap<String, Runtime> {
+    let own = Runtime { path: "gantry-runtime".to_owned(), ..Runtime::default() };
+    ["io.containerd.runc.v2", "runc"].map(|name| (name.to_owned(), own.clone())).into()
+}
+
+fn registries(insecure: &[String], mirrors: &[String]) -> RegistryConfig {
+    let is_network = |text: &&String| text.contains('/');
+    let mut networks: Vec<String> = insecure.iter().filter(is_network).cloned().collect();
+    networks.push("127.0.0.0/8".to_owned());
+    let mut index = BTreeMap::new();
+    for name in insecure.iter().filter(|text| !is_network(text)) {
+        let entry = IndexInfo { name: name.clone(), mirrors: Vec::new(), secure: false, official: false };
+        index.insert(name.clone(), entry);
+    }
+    let hub = IndexInfo { name: "docker.io".to_owned(), mirrors: mirrors.to_vec(), secure: true, official: true };
+    index.insert("docker.io".to_owned(), hub);
+    RegistryConfig {
+        insecure_registry_cidrs: networks,
+        index_configs: index,
+        mirrors: Some(mirrors.to_vec()).filter(|m| !m.is_empty()),
+        ..RegistryConfig::default()
+    }
+}
+
+fn security_options(info: &SysInfo, profile: &str, no_new_privileges: bool) -> Vec<String> {
+    let mut options = Vec::new();
+    if info.seccomp {
+        options.push(format!("name=seccomp,profile={profile}"));
+    }
+    if info.cgroup_version == 2 {
+        options.push("name=cgroupns".to_owned());
+    }
+    if no_new_privileges {
+        options.push("name=no-new-privileges".to_owned());
+    }
+    options
+}
+
+fn warnings(info: &SysInfo) -> Vec<String> {
+    let checks = [
+        (info.memory, "No memory limit support"),
+        (info.swap, "No swap limit support"),
+        (info.cpu_cfs, "No cpu cfs quota support"),
+        (info.cpu_shares, "No cpu shares support"),
+        (info.cpuset, "No cpuset support"),
+    ];
+    checks.iter().filter(|(there, _)| !there).map(|(_, text)| format!("WARNING: {text}")).collect()
+}
+
+/// What stands for goroutines here: tasks of the runtime that are alive.
+fn tasks() -> i64 {
+    let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    i64::try_from(alive).unwrap_or(i64::MAX)
+}
