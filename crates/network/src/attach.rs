@@ -142,7 +142,9 @@ impl Network {
         made.map_err(netlink(format!("connecting {} with the container", veth.name)))?;
         let address = Ipv4Cidr::new(ip, endpoint.prefix_len);
         let interface = Interface { address, gateway: endpoint.gateway, announce };
-        sandbox::inside(namespace.as_fd(), move || sandbox::configure(&interface))
+        sandbox::inside(namespace.as_fd(), move || sandbox::configure(&interface))?;
+        let settle = [link::settle(veth.name), link::settle(&self.shared.config.bridge)];
+        self.kernel().route.request(&settle).map_err(netlink(format!("setting up {}", veth.name)))
     }
 
     fn publish(&self, endpoint: &Endpoint) -> Result<()> {

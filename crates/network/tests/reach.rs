@@ -211,3 +211,19 @@ fn without_inter_container_traffic_only_published_ports_are_left() {
     client.place.talk_tcp((INTERNET, 443));
     served.join().unwrap();
 }
+
+#[test]
+fn the_first_packet_of_a_container_is_not_lost() {
+    let world = World::new();
+    let net = world.open("first");
+    for _ in 0..40 {
+        let container = world.start(&net, &[]);
+        let gateway = container.attachment.endpoint.gateway.unwrap();
+        // A lost one would be sent again after a second.
+        let begun = std::time::Instant::now();
+        let refused = container.place.run(|| TcpStream::connect((gateway, 9))).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        assert!(begun.elapsed().as_millis() < 900, "{:?}", begun.elapsed());
+        world.host.run(|| net.detach(&container.attachment.endpoint.id)).unwrap();
+    }
+}

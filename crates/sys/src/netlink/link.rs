@@ -19,6 +19,9 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_NUM_TX_QUEUES: u16 = 31;
 const IFLA_NUM_RX_QUEUES: u16 = 32;
+const IFLA_EXT_MASK: u16 = 29;
+/// In `IFLA_EXT_MASK`: leave the counters out of the answer.
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -133,6 +136,15 @@ pub fn set_bridge_firewall(index: u32) -> Message {
         info.text(IFLA_INFO_KIND, "bridge");
         info.nest(IFLA_INFO_DATA, |data| _ = data.bytes(IFLA_BR_NF_CALL_IPTABLES, &[1]));
     });
+    message
+}
+
+/// Makes the kernel act now on a change of the interface's carrier. It does so when it is asked about the interface
+/// (Linux 6.8); otherwise a worker does a little later, and until then a bridge drops what comes in by a new port: the
+/// container's first packet would be sent again after a second.
+pub fn settle(name: &str) -> Message {
+    let mut message = Message::new(RTM_GETLINK, 0, &ifinfomsg(0, 0, 0));
+    message.text(IFLA_IFNAME, name).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     message
 }
 

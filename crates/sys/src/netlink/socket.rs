@@ -22,7 +22,7 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// What the kernel fills at most in one answer to a dump.
 const DUMP_BUFFER: usize = 32 << 10;
-const ACK_BUFFER: usize = 4 << 10;
+const ACK_BUFFER: usize = 8 << 10;
 /// Below the default of net.core.wmem_default on every kernel; longer datagrams need a larger send buffer.
 const SEND_BUFFER: usize = 100 << 10;
 
