@@ -3,23 +3,27 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use sys::netlink::MacAddr;
+use sys::netlink::conntrack;
 use sys::netlink::link::{self, Veth};
 use sys::netlink::nftables::Batch;
 
 use crate::bridge;
-use crate::network::{Book, netlink};
+use crate::network::{Book, Dying, netlink};
 use crate::publish;
 use crate::sandbox::{self, INTERFACE, Interface};
 use crate::state;
 use crate::{
-    AttachRequest, Attachment, Endpoint, EndpointId, Error, Ipv4Cidr, Network, NetworkKind, PublishedPort, Reconciled,
-    ReservedPort, Result, ipam,
+    AttachRequest, Attachment, Endpoint, EndpointId, Error, Ipv4Cidr, Network, NetworkKind, Protocol, PublishedPort,
+    Reconciled, ReservedPort, Result, ipam,
 };
 
 /// Most released addresses that are remembered while their cables die.
 const DYING_MAX: usize = 1024;
+/// How long they are: a namespace that is still there then is kept by somebody, and silent.
+const DYING_TIME: Duration = Duration::from_secs(5);
 
 impl Network {
     /// Gives the container an `eth0` in its sandbox, with address, default route and published ports, and sets `lo` up.
@@ -111,12 +115,16 @@ impl Network {
                 ip => Ok(ip),
             };
         }
-        if !book.dying.is_empty() {
-            let mut kernel = self.kernel();
-            book.dying.retain(|(_, cable)| matches!(link::by_name(&mut kernel.route, cable), Ok(Some(_))));
+        // They die in order: while the first is there, so are the others.
+        while let Some(dying) = book.dying.front() {
+            let old = dying.since.elapsed() > DYING_TIME;
+            if !old && matches!(link::by_name(&mut self.kernel().route, &dying.cable), Ok(Some(_))) {
+                break;
+            }
+            book.dying.pop_front();
         }
         let range = shared.config.fixed_cidr.unwrap_or(subnet);
-        let fresh = |ip| !book.dying.iter().any(|(dying, _)| *dying == ip);
+        let fresh = |ip| !book.dying.iter().any(|dying| dying.ip == ip);
         // In a full subnet a dying address is better than none.
         ipam::free_address(subnet, range, &taken, fresh)
             .or_else(|| ipam::free_address(subnet, range, &taken, |_| true))
@@ -163,7 +171,15 @@ impl Network {
         if batch.is_empty() {
             return Ok(());
         }
-        let removed = batch.commit(&mut self.kernel().firewall);
+        let mut kernel = self.kernel();
+        let removed = batch.commit(&mut kernel.firewall);
+        if let (Some(ip), true) = (endpoint.ip, endpoint.ports.iter().any(|port| port.protocol == Protocol::Udp)) {
+            // A client that goes on sending would be led to the old address for ever. TCP clients notice themselves.
+            // Without effect on an old kernel, where the client has to pause for half a minute.
+            if let Err(error) = kernel.firewall.request(&[conntrack::forget(ip)]) {
+                tracing::debug!(%error, %ip, "forgetting connections");
+            }
+        }
         match removed {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) => Ok(()),
             other => other.map_err(netlink("taking back published ports")),
@@ -176,7 +192,7 @@ impl Network {
             return Ok(());
         }
         if let (Some(ip), true) = (endpoint.ip, book.dying.len() < DYING_MAX) {
-            book.dying.push((ip, endpoint.host_interface.clone()));
+            book.dying.push_back(Dying { ip, cable: endpoint.host_interface.clone(), since: Instant::now() });
         }
         self.save(book)
     }

@@ -3,10 +3,11 @@
 //! Two locks, never nested the other way round: `state` (what is decided and written down), then `kernel` (the
 //! sockets). The state's lock is not held while a cable is made, so that many containers start at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::netlink::nftables::{self, Batch};
@@ -43,9 +44,19 @@ pub(crate) struct Shared {
 pub(crate) struct Book {
     pub(crate) state: State,
     pub(crate) ports: PortChooser,
-    /// Addresses just released, with the host's end of their cables. Such an address is not given again while the
-    /// cable is there: its namespace dies slowly, and may still send.
-    pub(crate) dying: Vec<(Ipv4Addr, String)>,
+    /// Addresses just released, in that order.
+    pub(crate) dying: VecDeque<Dying>,
+}
+
+/// An address that is not given again while its old cable is there: the namespace behind it dies slowly, and may
+/// still send.
+#[derive(Debug)]
+pub(crate) struct Dying {
+    pub(crate) ip: Ipv4Addr,
+    /// The host's end.
+    pub(crate) cable: String,
+    /// When it was released.
+    pub(crate) since: Instant,
 }
 
 /// The conversations with the kernel.
@@ -86,7 +97,7 @@ impl Network {
             inter_container: config.inter_container,
         };
         let foreign = Foreign { chain: format!("GANTRY-{}", config.instance), bridge: config.bridge.clone() };
-        let book = Mutex::new(Book { state, ports: PortChooser::default(), dying: Vec::new() });
+        let book = Mutex::new(Book { state, ports: PortChooser::default(), dying: VecDeque::new() });
         let shared = Shared { config, bridge, rules, foreign, book, kernel: Mutex::new(kernel) };
         let network = Self { shared: Arc::new(shared) };
         network.install_firewall()?;

@@ -227,3 +227,27 @@ fn the_first_packet_of_a_container_is_not_lost() {
         world.host.run(|| net.detach(&container.attachment.endpoint.id)).unwrap();
     }
 }
+
+#[test]
+fn a_udp_client_that_goes_on_sending_reaches_the_next_container() {
+    let world = World::new();
+    let net = world.open("flow");
+    let client = world.internet.run(|| std::net::UdpSocket::bind((INTERNET, 4000)).unwrap());
+    client.set_read_timeout(Some(lan::PATIENCE)).unwrap();
+    client.connect((HOST, 8053)).unwrap();
+    let mut addresses = Vec::new();
+    for _ in 0..2 {
+        let server = world.start(&net, &[udp(53, "8053")]);
+        let served = server.place.serve_udp(53);
+        client.send(b"hello").unwrap();
+        client.recv(&mut [0; 8]).unwrap();
+        served.join().unwrap();
+        addresses.push(server.ip());
+        let id = server.attachment.endpoint.id.clone();
+        drop(server.attachment.reserved);
+        world.host.run(|| net.detach(&id)).unwrap();
+        // Its namespace lives on in `server.place`, so the next one has another address.
+        std::mem::forget(server.place);
+    }
+    assert_ne!(addresses[0], addresses[1]);
+}

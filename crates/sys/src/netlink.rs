@@ -4,6 +4,7 @@
 //! may so set up a whole interface.
 
 pub mod address;
+pub mod conntrack;
 pub mod link;
 mod message;
 mod namespace;
