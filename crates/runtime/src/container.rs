@@ -1,58 +1,118 @@
 //! A container as its callers handle it.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci::spec::{Resources, Spec, State, Status};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::Signal;
+use sys::cgroup::Cgroup;
+use sys::pidfd;
 
-use crate::{CreateOptions, Created, Error, ExecOptions, ExecProcess, Result};
+use crate::error::{Error, Result};
+use crate::options::{CreateOptions, Created, ExecOptions, ExecProcess};
+use crate::plan::system;
+use crate::record::{Directory, Record};
+use crate::{added, cgroups, conversation, create, hooks, limits, validate};
+
+/// How long a killed process may take to go.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A container that exists below a state directory.
 ///
-/// The value is a handle: it reads `state.json` when loaded and asks the kernel for everything that changes.
+/// The value is a handle: it reads the record when loaded and asks the kernel for everything that changes.
 #[derive(Debug, Clone)]
 pub struct Container {
-    id: String,
     state_root: PathBuf,
+    directory: Directory,
+    record: Record,
     spec: Spec,
-    bundle: PathBuf,
-    pid: i32,
 }
 
 impl Container {
+    pub(crate) fn new(state_root: PathBuf, directory: Directory, record: Record, spec: Spec) -> Self {
+        Self { state_root, directory, record, spec }
+    }
+
     /// Makes a container. Returns when its first process waits to be started, with everything done that can fail:
     /// namespaces, mounts, limits, and the program looked up. After an error nothing is left behind.
+    ///
+    /// The caller must have one thread ([`Error::Threads`]): it is copied.
     pub fn create(options: CreateOptions) -> Result<Created> {
-        Err(Error::InvalidId(options.id))
+        create::create(options)
+    }
+
+    /// The configuration of a bundle, for [`CreateOptions::spec`].
+    pub fn load_spec(bundle: &Path) -> Result<Spec> {
+        create::load_spec(bundle)
     }
 
     /// The container `id` below `state_root`.
     pub fn load(state_root: &Path, id: &str) -> Result<Self> {
-        let _ = state_root;
-        Err(Error::NotFound(id.to_owned()))
+        validate::id(id)?;
+        let directory = Directory::new(state_root, id);
+        let (record, spec) = (directory.read_record(id)?, directory.read_spec(id)?);
+        Ok(Self { state_root: state_root.to_owned(), directory, record, spec })
     }
 
-    /// All containers below `state_root`, by id. A directory that does not exist has none.
+    /// All containers below `state_root`, by id; one that goes meanwhile is left out. A directory that does not exist
+    /// has none.
     pub fn list(state_root: &Path) -> Result<Vec<Self>> {
-        let _ = state_root;
-        Ok(Vec::new())
+        let failed = |source| Error::State { operation: "reading", path: state_root.to_owned(), source };
+        let entries = match std::fs::read_dir(state_root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            match name.to_str().map(|id| Self::load(state_root, id)) {
+                Some(Ok(container)) => found.push(container),
+                None | Some(Err(Error::NotFound(_) | Error::InvalidId(_))) => {}
+                Some(Err(Error::State { source, .. })) if source.kind() == std::io::ErrorKind::NotADirectory => {}
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        found.sort_by(|a, b| a.record.id.cmp(&b.record.id));
+        Ok(found)
     }
 
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        &self.record.id
     }
 
     /// Process id of its first process as the caller sees it, whether it still lives or not; 0 while being created.
     #[must_use]
     pub fn pid(&self) -> i32 {
-        self.pid
+        self.record.pid
     }
 
     /// Absolute path of its bundle.
     #[must_use]
     pub fn bundle(&self) -> &Path {
-        &self.bundle
+        &self.record.bundle
+    }
+
+    /// When it was made, RFC 3339.
+    #[must_use]
+    pub fn created(&self) -> &str {
+        &self.record.created
+    }
+
+    /// Path of its root filesystem on the host; empty when it is mounted by the runtime.
+    #[must_use]
+    pub fn rootfs(&self) -> &Path {
+        &self.record.rootfs
+    }
+
+    /// User id of whoever made it.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.record.owner
     }
 
     /// Its configuration, with the resources of later updates.
@@ -61,58 +121,213 @@ impl Container {
         &self.spec
     }
 
+    /// Its cgroup, for figures and events.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        let path = self.record.cgroup.as_deref().unwrap_or(Path::new(""));
+        Cgroup::open(path).map_err(cgroups::failed)
+    }
+
+    /// Its first process, if that still lives.
+    pub fn process(&self) -> Result<Option<OwnedFd>> {
+        let pid = self.record.pid;
+        if pid == 0 {
+            return Ok(None);
+        }
+        let process = match pidfd::open(pid) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None),
+            result => result.map_err(|error| system("pidfd_open", error))?,
+        };
+        // The number may be another process's by now, and a zombie is over.
+        let same = sys::process::start_time(pid).ok().flatten() == Some(self.record.start_time);
+        Ok((same && sys::process::is_alive(pid).unwrap_or(false)).then_some(process))
+    }
+
     /// Where in its life it is now.
     pub fn status(&self) -> Result<Status> {
-        Err(Error::NotFound(self.id.clone()))
+        if self.record.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if self.process()?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.cgroup().and_then(|cgroup| cgroup.is_frozen().map_err(cgroups::failed)).unwrap_or(false) {
+            return Ok(Status::Paused);
+        }
+        let waits = rustix::fs::access(self.directory.fifo(), rustix::fs::Access::EXISTS).is_ok();
+        Ok(if waits { Status::Created } else { Status::Running })
     }
 
     /// The state in the words of the specification.
     pub fn state(&self) -> Result<State> {
-        Err(Error::NotFound(self.id.clone()))
+        let status = self.status()?;
+        let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
+        state.status = status;
+        state.pid = Some(if status == Status::Stopped { 0 } else { self.record.pid });
+        Ok(state)
     }
 
-    /// Lets the first process execute the program, then runs the `poststart` hooks.
+    fn refuse<T>(&self, operation: &'static str, status: Status) -> Result<T> {
+        Err(Error::Status { operation, id: self.record.id.clone(), status })
+    }
+
+    /// Lets the first process execute the program, then runs the `poststart` hooks; the container is killed when one
+    /// fails.
     pub fn start(&self) -> Result<()> {
-        Err(Error::NotFound(self.id.clone()))
+        match self.status()? {
+            Status::Created => {}
+            status => return self.refuse("cannot start container", status),
+        }
+        let path = self.directory.fifo();
+        let failed = |errno: Errno| match errno {
+            // Nobody reads: the process ended meanwhile.
+            Errno::NXIO | Errno::PIPE => {
+                Error::Status { operation: "cannot start container", id: self.record.id.clone(), status: Status::Stopped }
+            }
+            Errno::NOENT => {
+                Error::Status { operation: "cannot start container", id: self.record.id.clone(), status: Status::Running }
+            }
+            errno => system("opening exec.fifo", errno),
+        };
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
+        // Of two callers at once one starts it and the other is told that it runs.
+        rustix::fs::flock(&fifo, FlockOperation::LockExclusive).map_err(failed)?;
+        let unlinked = rustix::fs::fstat(&fifo).is_ok_and(|stat| stat.st_nlink == 0);
+        if unlinked {
+            return self.refuse("cannot start container", Status::Running);
+        }
+        rustix::io::write(&fifo, b"0").map_err(failed)?;
+        rustix::fs::unlink(&path).map_err(failed)?;
+        drop(fifo);
+        let Some(all) = &self.spec.hooks else { return Ok(()) };
+        let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
+        state.status = Status::Running;
+        state.pid = Some(self.record.pid);
+        hooks::run("poststart", &all.poststart, &state).inspect_err(|_| {
+            let _ = self.kill(Signal::KILL.as_raw(), true);
+        })
     }
 
     /// Sends a signal to the first process, or to all processes of its cgroup.
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
-        let _ = (signal, all);
-        Err(Error::NotFound(self.id.clone()))
+        let process = self.process()?;
+        if all {
+            let cgroup = self.cgroup()?;
+            let sent = if signal == Signal::KILL.as_raw() { cgroup.kill() } else { cgroup.signal(signal) };
+            return sent.map_err(cgroups::failed);
+        }
+        let Some(process) = process else { return self.refuse("cannot kill container", Status::Stopped) };
+        match pidfd::send_signal(process.as_fd(), signal) {
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
+                return self.refuse("cannot kill container", Status::Stopped);
+            }
+            result => result.map_err(|error| system(format!("sending signal {signal}"), error))?,
+        }
+        if signal == Signal::KILL.as_raw() {
+            // The freezer of cgroup v1 keeps a killed process from ending.
+            let cgroup = self.cgroup()?;
+            if cgroup.is_frozen().unwrap_or(false) {
+                cgroup.thaw().map_err(cgroups::failed)?;
+            }
+        }
+        Ok(())
     }
 
-    /// Removes what is left of a stopped container: cgroup, state; then runs the `poststop` hooks.
-    /// `force` kills whatever still runs, and takes a container that does not exist as deleted.
+    /// Removes what is left of a stopped container: cgroup, state; then runs the `poststop` hooks. One that was never
+    /// started is killed, with `force` one that runs too.
     pub fn delete(self, force: bool) -> Result<()> {
-        let _ = (force, self.state_root);
-        Err(Error::NotFound(self.id))
+        let status = self.status()?;
+        if !force && !matches!(status, Status::Stopped | Status::Created) {
+            return self.refuse("cannot delete container", status);
+        }
+        if let Some(process) = self.process()? {
+            let _ = pidfd::send_signal(process.as_fd(), Signal::KILL.as_raw());
+            self.empty_cgroup()?;
+            let timeout_ms = u64::try_from(END_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
+            pidfd::wait_for_end(process.as_fd(), Some(timeout_ms)).map_err(|error| system("waiting", error))?;
+        } else {
+            self.empty_cgroup()?;
+        }
+        self.cgroup()?.delete().map_err(cgroups::failed)?;
+        self.directory.remove()?;
+        let Some(all) = &self.spec.hooks else { return Ok(()) };
+        let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
+        state.status = Status::Stopped;
+        state.pid = Some(0);
+        hooks::run("poststop", &all.poststop, &state)
+    }
+
+    /// Kills whatever is in the cgroup: the first process of a container that was never recorded, what it left
+    /// behind in the host's pid namespace, what `exec` added.
+    fn empty_cgroup(&self) -> Result<()> {
+        let cgroup = self.cgroup()?;
+        if !cgroup.exists() || cgroup.processes().map_err(cgroups::failed)?.is_empty() {
+            return Ok(());
+        }
+        cgroup.kill().map_err(cgroups::failed)?;
+        if cgroup.is_frozen().unwrap_or(false) {
+            cgroup.thaw().map_err(cgroups::failed)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left below `state_root` of a container whose record cannot be read, because its maker was
+    /// killed before it was written. True when there was something.
+    pub fn remove_leftovers(state_root: &Path, id: &str) -> Result<bool> {
+        validate::id(id)?;
+        let directory = Directory::new(state_root, id);
+        let exists = directory.path().exists();
+        directory.remove()?;
+        Ok(exists)
     }
 
     /// Freezes all processes.
     pub fn pause(&self) -> Result<()> {
-        Err(Error::NotFound(self.id.clone()))
+        match self.status()? {
+            Status::Running | Status::Created => self.cgroup()?.freeze().map_err(cgroups::failed),
+            status => self.refuse("cannot pause container", status),
+        }
     }
 
     /// Thaws them.
     pub fn resume(&self) -> Result<()> {
-        Err(Error::NotFound(self.id.clone()))
+        match self.status()? {
+            Status::Paused => self.cgroup()?.thaw().map_err(cgroups::failed),
+            status => self.refuse("cannot resume container", status),
+        }
     }
 
     /// Adds a process. Returns when its program is about to be executed, with everything done that can fail.
     pub fn exec(&self, options: ExecOptions) -> Result<ExecProcess> {
-        drop(options);
-        Err(Error::NotFound(self.id.clone()))
+        match self.status()? {
+            Status::Running | Status::Created => {}
+            Status::Paused if options.ignore_paused => {}
+            status => return self.refuse("cannot exec in container", status),
+        }
+        let Some(process) = self.process()? else { return self.refuse("cannot exec in container", Status::Stopped) };
+        added::add(self, process, options)
     }
 
     /// Process ids of all its processes, as the caller sees them.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Err(Error::NotFound(self.id.clone()))
+        self.cgroup()?.processes().map_err(cgroups::failed)
     }
 
     /// Changes limits: fields that are present replace those in force, and are remembered.
     pub fn update(&mut self, resources: &Resources) -> Result<()> {
-        let _ = resources;
-        Err(Error::NotFound(self.id.clone()))
+        if self.status()? == Status::Stopped {
+            return self.refuse("cannot update container", Status::Stopped);
+        }
+        let converted = limits::resources(resources)?;
+        self.cgroup()?.apply(&converted).map_err(cgroups::failed)?;
+        let linux = self.spec.linux.get_or_insert_with(Default::default);
+        limits::merge(linux.resources.get_or_insert_with(Default::default), resources)?;
+        self.directory.write_spec(&self.spec)
+    }
+
+    /// Directory that all containers' state is in.
+    #[must_use]
+    pub fn state_root(&self) -> &Path {
+        &self.state_root
     }
 }

@@ -102,7 +102,7 @@ fn refusal(status: Status) -> &'static str {
 }
 
 /// How far a process came on its way to executing its program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// Cgroups, namespaces and id maps.
     Namespaces,
@@ -118,12 +118,6 @@ pub enum Stage {
     Security,
     /// Working directory and program: what a client reports with exit code 126 or 127.
     Program,
-}
-
-impl Stage {
-    /// Every stage in order.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Namespaces, Self::Rootfs, Self::Hooks, Self::Settings, Self::Terminal, Self::Security, Self::Program];
 }
 
 impl Error {

@@ -18,10 +18,24 @@
 //!
 //! State: `<state_root>/<id>/state.json` (replaced atomically) and `exec.fifo` (there until started).
 
+mod added;
+mod cgroups;
+mod channel;
 pub mod cli;
 mod container;
+mod conversation;
+mod create;
 mod error;
+mod failure;
+mod hooks;
+mod idmap;
+mod init;
+mod limits;
+mod mount_options;
 mod options;
+mod plan;
+mod record;
+mod validate;
 
 pub use container::Container;
 pub use error::{Error, Result, Stage};

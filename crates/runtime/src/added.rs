@@ -1,0 +1,127 @@
+//! Adding a process to a running container, from the caller's side.
+//!
+//! A process between joins the container's namespaces, which a process cannot do to its children alone, and makes the
+//! one that is meant as its sibling: a child of the caller, inside the container's pid namespace.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use oci::spec::Spec;
+use sys::cgroup::Cgroup;
+use sys::namespace::{self, Kinds};
+use sys::clone;
+
+use crate::channel::Channel;
+use crate::container::Container;
+use crate::conversation::{self, Conversation, clone_error};
+use crate::error::{Error, Result, Stage};
+use crate::failure::{Context, Step};
+use crate::options::{ExecOptions, ExecProcess};
+use crate::plan::{self, ProcessPlan, system};
+use crate::{cgroups, create, init, validate};
+
+/// See [`Container::exec`].
+pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -> Result<ExecProcess> {
+    validate::process(&options.process)?;
+    let mut warnings = Vec::new();
+    let spec = container.spec();
+    let plan = process_plan(spec, container.id(), &options, &mut warnings);
+    let mut plan = plan.map(|plan| ProcessPlan { stdio: options.stdio, extra_fds: options.extra_fds, ..plan })?;
+    let cgroup = cgroup(container, &options.sub_cgroup)?;
+    let directory = cgroup.directory().map_err(cgroups::failed)?;
+    let joiner = cgroup.joiner(directory.is_some()).map_err(cgroups::failed)?;
+    let kinds = different_namespaces(spec, container.pid())?;
+    let (ours, theirs) = Channel::pair().map_err(|error| system("socketpair", error))?;
+    let between = clone::Options { cgroup: directory.as_ref().map(AsFd::as_fd), ..clone::Options::default() };
+    let initial = plan.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
+    let oom_score_adj = plan.process.oom_score_adj;
+    let child = clone::spawn(&between, move || {
+        if let Err(failure) = join(&first, kinds, &joiner, initial.as_deref(), &mut plan) {
+            failure.report(&theirs);
+            return 1;
+        }
+        create::introduce(theirs, Kinds::default(), move |channel| init::added(&plan, channel))
+    })
+    .map_err(clone_error)?;
+    let state = conversation::creating(container.id(), container.bundle(), spec);
+    let ready =
+        Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj }.hold()?;
+    Ok(ExecProcess {
+        pid: ready.child.pid,
+        pidfd: ready.child.pidfd,
+        console: ready.console,
+        warnings: ready.warnings,
+    })
+}
+
+fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec<String>) -> Result<ProcessPlan> {
+    let process = options.process.clone();
+    let container = spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let capabilities = process.capabilities.clone();
+    let linux = spec.linux.as_ref();
+    let seccomp = linux.and_then(|linux| linux.seccomp.as_ref());
+    // The streams are given to the plan by the caller of this function; only their kind matters here.
+    let kind = match options.stdio {
+        crate::Stdio::Terminal => crate::Stdio::Terminal,
+        _ => crate::Stdio::Inherit,
+    };
+    let mut plan = ProcessPlan::new(process, capabilities.as_ref().or(container), seccomp, kind, warnings)?;
+    plan.personality = linux.and_then(plan::personality);
+    plan.keyring = CString::new(format!("_ses.{id}")).ok();
+    Ok(plan)
+}
+
+/// The container's group, or one below it that exists.
+fn cgroup(container: &Container, below: &Path) -> Result<Cgroup> {
+    let cgroup = container.cgroup()?;
+    if below.as_os_str().is_empty() || below == Path::new("/") {
+        return Ok(cgroup);
+    }
+    let path = cgroup.path().join(below.strip_prefix("/").unwrap_or(below));
+    let cgroup = Cgroup::open(&path).map_err(cgroups::failed)?;
+    if cgroup.exists() { Ok(cgroup) } else { Err(Error::Cgroup(format!("{} does not exist", path.display()))) }
+}
+
+/// Namespaces of the container that are not the caller's own: joining one's own user namespace is an error, and the
+/// others cost time.
+fn different_namespaces(spec: &Spec, pid: i32) -> Result<Kinds> {
+    let mut kinds = Kinds::default();
+    for wanted in spec.linux.iter().flat_map(|linux| &linux.namespaces) {
+        let name = namespace::proc_name(&wanted.kind);
+        let inode = |who: &str| {
+            let path = format!("/proc/{who}/ns/{name}");
+            rustix::fs::stat(&path).map(|stat| stat.st_ino).map_err(|errno| system(path, errno))
+        };
+        if inode("self")? != inode(&pid.to_string())?
+            && let Some(kind) = Kinds::from_name(&wanted.kind)
+        {
+            kinds |= kind;
+        }
+    }
+    Ok(kinds)
+}
+
+fn join(
+    first: &OwnedFd,
+    kinds: Kinds,
+    joiner: &sys::cgroup::Joiner,
+    initial: Option<&str>,
+    plan: &mut ProcessPlan,
+) -> Step {
+    if let Some(list) = initial {
+        init::pin(list)?;
+    }
+    joiner.join().map_err(|error| {
+        crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}"))
+    })?;
+    plan.label_file = init::open_label(plan.label.as_ref())?;
+    if kinds.is_empty() {
+        return Ok(());
+    }
+    namespace::enter(first.as_fd(), kinds).context(Stage::Namespaces, "joining the namespaces of the container")?;
+    if kinds.contains(Kinds::USER) {
+        init::become_root()?;
+    }
+    Ok(())
+}

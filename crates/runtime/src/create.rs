@@ -1,0 +1,178 @@
+//! Making a container, from the caller's side.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci::spec::Spec;
+use rustix::fs::{Mode, OFlags};
+use sys::clone;
+use sys::namespace::Kinds;
+
+use crate::channel::{Channel, Message};
+use crate::container::Container;
+use crate::conversation::{self, Conversation, clone_error};
+use crate::error::{Error, Result};
+use crate::options::{CreateOptions, Created};
+use crate::plan::{self, Namespaces, Plan, ProcessPlan, system};
+use crate::record::{Directory, Record};
+use crate::{cgroups, init, validate};
+
+/// What is removed again when a later step fails.
+struct Made {
+    directory: Directory,
+    cgroup: Option<sys::cgroup::Cgroup>,
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            let _ = cgroup.kill();
+            let _ = cgroup.delete();
+        }
+        let _ = self.directory.remove();
+    }
+}
+
+/// See [`Container::create`].
+pub(crate) fn create(options: CreateOptions) -> Result<Created> {
+    validate::id(&options.id)?;
+    validate::spec(&options.spec)?;
+    let bundle = std::path::absolute(&options.bundle)
+        .map_err(|source| Error::Bundle { path: options.bundle.clone(), source })?;
+    let directory = Directory::new(&options.state_root, &options.id);
+    directory.create(&options.id)?;
+    let mut made = Made { directory: directory.clone(), cgroup: None };
+    let mut record = Record {
+        id: options.id.clone(),
+        pid: 0,
+        start_time: 0,
+        bundle: bundle.clone(),
+        created: jiff::Timestamp::now().to_string(),
+        cgroup: options.spec.linux.as_ref().map(|linux| cgroups::path(linux, &options.id)),
+        owner: rustix::process::geteuid().as_raw(),
+        rootfs: plan::root_path(&options.spec, &bundle).unwrap_or_default(),
+    };
+    // Before the first thing outside of this directory, so that whoever finds leftovers knows what they are.
+    directory.write_record(&record)?;
+    directory.write_spec(&options.spec)?;
+    let mut warnings = Vec::new();
+    let state_root = options.state_root.clone();
+    let mut plan = plan(options, &bundle, &mut warnings)?;
+    if let Some(linux) = &plan.spec.linux {
+        let view = cgroups::create(linux, &record.id)?;
+        made.cgroup = Some(view.cgroup.clone());
+        plan.cgroup = Some(view);
+    }
+    let fifo = rustix::fs::open(directory.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| system("opening exec.fifo", errno))?;
+    let spec = plan.spec.clone();
+    let state = plan.hook_state.clone();
+    let oom_score_adj = plan.process.process.oom_score_adj;
+    let (channel, child, introduced) = launch(plan, fifo)?;
+    let ready =
+        Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj }.hold()?;
+    record.pid = ready.child.pid;
+    record.start_time = sys::process::start_time(record.pid).ok().flatten().unwrap_or_default();
+    directory.write_record(&record)?;
+    // From here on it is the container that owns them.
+    made.cgroup = None;
+    let made = std::mem::ManuallyDrop::new(made);
+    let container = Container::new(state_root, made.directory.clone(), record, spec);
+    Ok(Created {
+        pid: ready.child.pid,
+        pidfd: ready.child.pidfd,
+        console: ready.console,
+        warnings: ready.warnings,
+        container,
+    })
+}
+
+/// Opens and decides everything that the process needs.
+fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Result<Plan> {
+    let CreateOptions { id, spec, rootfs, stdio, extra_fds, no_pivot, no_new_keyring, .. } = options;
+    let linux = spec.linux.as_ref().ok_or_else(|| Error::Spec("linux: missing".into()))?;
+    let process = spec.process.clone().ok_or_else(|| Error::Spec("process: missing".into()))?;
+    let shared = plan::is_shared(linux);
+    let namespaces = Namespaces::open(linux)?;
+    if namespaces.joins(Kinds::MOUNT) && !rootfs.is_empty() {
+        return Err(Error::Spec("a joined mount namespace needs root.path".into()));
+    }
+    let (root, root_parts) = plan::root(&rootfs, &spec, bundle, shared)?;
+    let mounts = plan::mounts(&spec, bundle, shared)?;
+    let capabilities = process.capabilities.clone();
+    let mut process = ProcessPlan::new(process, capabilities.as_ref(), linux.seccomp.as_ref(), stdio, warnings)?;
+    process.extra_fds = extra_fds;
+    process.personality = plan::personality(linux);
+    if !no_new_keyring {
+        process.keyring = CString::new(format!("_ses.{id}")).ok();
+    }
+    let waits_for_introduction = !namespaces.joined.is_empty();
+    let hook_state = conversation::creating(&id, bundle, &spec);
+    let root_path = plan::root_path(&spec, bundle).unwrap_or_else(|_| PathBuf::new());
+    Ok(Plan {
+        root,
+        root_parts,
+        mounts,
+        namespaces,
+        process,
+        no_pivot,
+        cgroup: None,
+        root_path,
+        waits_for_introduction,
+        hook_state,
+        spec,
+    })
+}
+
+/// Clones the process: directly, or by one between that joins namespaces and makes it as a child of the caller.
+fn launch(mut plan: Plan, fifo: OwnedFd) -> Result<(Channel, clone::Child, bool)> {
+    let (ours, theirs) = Channel::pair().map_err(|error| system("socketpair", error))?;
+    let (directory, joiner) = match &plan.cgroup {
+        None => (None, None),
+        Some(view) => {
+            let directory = view.cgroup.directory().map_err(cgroups::failed)?;
+            let joiner = view.cgroup.joiner(directory.is_some()).map_err(cgroups::failed)?;
+            (directory, Some(joiner))
+        }
+    };
+    plan.process.joiner = joiner;
+    let new = plan.namespaces.new.without(Kinds::CGROUP | Kinds::TIME);
+    let cgroup = directory.as_ref().map(AsFd::as_fd);
+    let introduced = plan.waits_for_introduction;
+    let first = clone::Options { namespaces: new, cgroup, sibling: false };
+    let child = if introduced {
+        clone::spawn(&clone::Options { namespaces: Kinds::default(), ..first }, move || {
+            if let Err(failure) = init::enter_namespaces(&plan.namespaces.joined) {
+                failure.report(&theirs);
+                return 1;
+            }
+            introduce(theirs, new, move |channel| init::first(&mut plan, channel, fifo))
+        })
+    } else {
+        clone::spawn(&first, move || init::first(&mut plan, theirs, fifo))
+    };
+    Ok((ours, child.map_err(clone_error)?, introduced))
+}
+
+/// Makes the process that is meant as a sibling, and says who it is.
+pub(crate) fn introduce(channel: Channel, namespaces: Kinds, body: impl FnOnce(Channel) -> i32) -> i32 {
+    let Ok(copy) = channel.try_clone() else { return 1 };
+    let options = clone::Options { namespaces, cgroup: None, sibling: true };
+    match clone::spawn(&options, move || body(copy)) {
+        Ok(child) => i32::from(channel.send(&Message::Child(child.pid), None).is_err()),
+        Err(error) => {
+            let text = format!("clone: {}", crate::failure::plain(&error));
+            let _ = channel.fail(crate::error::Stage::Namespaces, text, error.raw_os_error());
+            1
+        }
+    }
+}
+
+/// The configuration of a bundle.
+pub(crate) fn load_spec(bundle: &Path) -> Result<Spec> {
+    let path = bundle.join("config.json");
+    let failed = |source: std::io::Error| Error::Bundle { path: path.clone(), source };
+    let bytes = std::fs::read(&path).map_err(failed)?;
+    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
+}

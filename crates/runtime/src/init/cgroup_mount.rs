@@ -1,0 +1,102 @@
+//! `/sys/fs/cgroup` inside.
+//!
+//! With a cgroup namespace the cgroup file systems themselves are mounted, whose root is then the container's group.
+//! Without one the container's group of the host is bound, so that nothing above it can be seen. Version 1 has one
+//! mount for each controller, in a small tmpfs with links for those that share one.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::Mode;
+use sys::mount::{self, Attributes};
+use sys::namespace::Kinds;
+
+use super::mounts::{mount_message, target};
+use super::rootfs::RootFs;
+use crate::cgroups::{Hierarchy, Layout};
+use crate::error::Stage;
+use crate::failure::{Context, Failure, Step};
+use crate::plan::{MountPlan, Plan};
+
+/// Mounts whatever version the host has.
+pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step {
+    match plan.cgroup.as_ref().map(|view| &view.layout) {
+        Some(Layout::V2 { directory }) => v2(plan, mount, directory, rootfs),
+        Some(Layout::V1 { hierarchies }) => v1(plan, mount, hierarchies, rootfs),
+        None => Err(Failure::new(Stage::Rootfs, "the container has no cgroup")),
+    }
+}
+
+fn failure(error: &mount::Error) -> Failure {
+    Failure { stage: Stage::Rootfs, errno: error.source.raw_os_error(), message: mount_message(error) }
+}
+
+fn v2(plan: &Plan, mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step {
+    let covered = target(&rootfs.root, &mount.destination, true)?;
+    let attributes = mount.options.attributes;
+    let own = plan.namespaces.new.contains(Kinds::CGROUP) || plan.namespaces.joins(Kinds::CGROUP);
+    let mounted = own.then(|| {
+        mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set)
+    });
+    let tree = match mounted {
+        Some(Ok(tree)) => tree,
+        // Refused e.g. in a user namespace without a cgroup namespace of its own.
+        Some(Err(error)) if !refused(&error.source) => return Err(failure(&error)),
+        _ => {
+            let tree = mount::clone_path(directory, true).context(Stage::Rootfs, directory.display())?;
+            mount::set_attributes(tree.as_fd(), attributes, true).context(Stage::Rootfs, "mount_setattr")?;
+            tree
+        }
+    };
+    mount::attach(tree.as_fd(), covered.as_fd()).context(Stage::Rootfs, "attaching")
+}
+
+fn refused(error: &std::io::Error) -> bool {
+    [rustix::io::Errno::PERM, rustix::io::Errno::BUSY].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()))
+}
+
+fn v1(plan: &Plan, mount: &MountPlan, hierarchies: &[Hierarchy], rootfs: &mut RootFs) -> Step {
+    let covered = target(&rootfs.root, &mount.destination, true)?;
+    let attributes = mount.options.attributes.set & !Attributes::READ_ONLY;
+    let options = ["mode=755".to_owned()];
+    let tmpfs = mount::new_filesystem("tmpfs", Path::new("tmpfs"), &options, false, attributes)
+        .map_err(|error| failure(&error))?;
+    mount::attach(tmpfs.as_fd(), covered.as_fd()).context(Stage::Rootfs, "attaching")?;
+    let own = plan.namespaces.new.contains(Kinds::CGROUP) || plan.namespaces.joins(Kinds::CGROUP);
+    for hierarchy in hierarchies {
+        let name = hierarchy.name.as_str();
+        rustix::fs::mkdirat(&tmpfs, name, Mode::from_raw_mode(0o755)).context(Stage::Rootfs, name)?;
+        let inside = rustix::fs::openat(
+            &tmpfs,
+            name,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .context(Stage::Rootfs, name)?;
+        let tree = hierarchy_mount(hierarchy, own, mount.options.attributes)?;
+        mount::attach(tree.as_fd(), inside.as_fd()).context(Stage::Rootfs, name)?;
+        // `cpu` and `cpuacct` for what is mounted as `cpu,cpuacct`.
+        for link in name.split(',').filter(|link| *link != name) {
+            rustix::fs::symlinkat(name, &tmpfs, link).context(Stage::Rootfs, link)?;
+        }
+    }
+    if mount.options.read_only() {
+        rootfs.late_read_only.push(tmpfs);
+    }
+    Ok(())
+}
+
+fn hierarchy_mount(hierarchy: &Hierarchy, own: bool, attributes: Attributes) -> Step<std::os::fd::OwnedFd> {
+    if own {
+        let (fstype, options) = match &hierarchy.option {
+            Some(option) => ("cgroup", option.split(',').map(str::to_owned).collect()),
+            None => ("cgroup2", Vec::new()),
+        };
+        return mount::new_filesystem(fstype, Path::new("cgroup"), &options, false, attributes.set)
+            .map_err(|error| failure(&error));
+    }
+    let directory = &hierarchy.directory;
+    let tree = mount::clone_path(directory, true).context(Stage::Rootfs, directory.display())?;
+    mount::set_attributes(tree.as_fd(), attributes, true).context(Stage::Rootfs, "mount_setattr")?;
+    Ok(tree)
+}

@@ -1,0 +1,123 @@
+//! Device nodes and the links of `/dev`.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use oci::spec::Device;
+use rustix::fs::{FileType, Mode, makedev};
+use rustix::io::Errno;
+use sys::mount;
+use sys::path::Root;
+
+use crate::error::Stage;
+use crate::failure::{Context, Failure, Step};
+use crate::plan::Plan;
+
+/// Every container has these (runtime specification, config-linux.md#default-devices).
+const DEFAULT: &[(&str, i64, i64)] = &[
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
+/// Makes all of them below the new root, while the host's `/dev` can still be seen.
+pub(super) fn make(plan: &Plan, root: &Root) -> Step {
+    let empty = Vec::new();
+    let asked = plan.spec.linux.as_ref().map_or(&empty, |linux| &linux.devices);
+    // In a user namespace nodes cannot be made.
+    let bind = plan.namespaces.changes_user();
+    // The permission bits are meant as they are written.
+    let before = rustix::process::umask(Mode::empty());
+    let made = (|| {
+        for (path, major, minor) in DEFAULT {
+            if !asked.iter().any(|device| device.path == *path) {
+                let device = Device {
+                    path: (*path).into(),
+                    kind: "c".into(),
+                    major: Some(*major),
+                    minor: Some(*minor),
+                    file_mode: Some(0o666),
+                    ..Device::default()
+                };
+                one(&device, root, bind)?;
+            }
+        }
+        asked.iter().try_for_each(|device| one(device, root, bind))?;
+        links(root)
+    })();
+    rustix::process::umask(before);
+    made
+}
+
+fn one(device: &Device, root: &Root, bind: bool) -> Step {
+    let path = Path::new(&device.path);
+    // /dev/ptmx is a link into the container's own devpts.
+    if path == Path::new("/dev/ptmx") {
+        return Ok(());
+    }
+    let what = || format!("device {}", device.path);
+    if bind {
+        return bind_device(path, root);
+    }
+    let kind = match device.kind.as_str() {
+        "b" => FileType::BlockDevice,
+        "p" => FileType::Fifo,
+        "c" | "u" | "" => FileType::CharacterDevice,
+        other => return Err(Failure::new(Stage::Rootfs, format!("{}: unknown type {other:?}", what()))),
+    };
+    let number = |value: Option<i64>| u32::try_from(value.unwrap_or_default());
+    let (Ok(major), Ok(minor)) = (number(device.major), number(device.minor)) else {
+        return Err(Failure::new(Stage::Rootfs, format!("{}: no device number", what())));
+    };
+    let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
+    match root.make_node(path, kind, mode, makedev(major, minor)) {
+        // What the image or an earlier mount has there stays, as with runc.
+        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => return bind_device(path, root),
+        result => result.with_context(Stage::Rootfs, what)?,
+    }
+    root.change_owner(path, device.uid.unwrap_or_default(), device.gid.unwrap_or_default())
+        .with_context(Stage::Rootfs, what)
+}
+
+fn bind_device(path: &Path, root: &Root) -> Step {
+    let what = || format!("device {}", path.display());
+    let tree = mount::clone_path(path, false).with_context(Stage::Rootfs, what)?;
+    let target = root.create_file(path, Mode::from_raw_mode(0o666)).with_context(Stage::Rootfs, what)?;
+    mount::attach(tree.as_fd(), target.as_fd()).with_context(Stage::Rootfs, what)
+}
+
+fn links(root: &Root) -> Step {
+    let mut links = LINKS.to_vec();
+    if Path::new("/proc/kcore").exists() {
+        links.push(("/proc/kcore", "/dev/core"));
+    }
+    for (target, path) in links {
+        link(target, Path::new(path), root)?;
+    }
+    // Whatever the image has there, terminals come from the container's own devpts.
+    if let Ok((parent, name)) = root.parent(Path::new("/dev/ptmx")) {
+        match rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT | Errno::ROFS | Errno::BUSY) => {}
+            Err(errno) => return Err(errno).context(Stage::Rootfs, "removing /dev/ptmx"),
+        }
+    }
+    link("pts/ptmx", Path::new("/dev/ptmx"), root)
+}
+
+fn link(target: &str, path: &Path, root: &Root) -> Step {
+    match root.make_link(Path::new(target), path) {
+        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => Ok(()),
+        result => result.with_context(Stage::Rootfs, || format!("link {}", path.display())),
+    }
+}
