@@ -76,7 +76,10 @@ pub struct AttachSession {
 
 impl std::fmt::Debug for AttachSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachSession").field("tty", &self.tty).field("stdin", &self.stdin.is_some()).finish_non_exhaustive()
+        f.debug_struct("AttachSession")
+            .field("tty", &self.tty)
+            .field("stdin", &self.stdin.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +95,11 @@ impl AttachSession {
     }
 
     /// A session whose connection comes later, or never.
-    fn later(connection: impl Future<Output = Result<Option<Connection>>> + Send + 'static, tty: bool, stdin: bool) -> Self {
+    fn later(
+        connection: impl Future<Output = Result<Option<Connection>>> + Send + 'static,
+        tty: bool,
+        stdin: bool,
+    ) -> Self {
         let (give, take) = oneshot::channel();
         let connected = async move {
             let Some((early, connection)) = connection.await.map_err(io::Error::other)? else { return Ok(None) };
@@ -108,8 +115,7 @@ impl AttachSession {
     /// Lets certain keys end the session without ending the process; `on_detach` is told. Only for terminals.
     #[must_use]
     pub fn detachable(self, keys: DetachKeys, on_detach: impl FnOnce() + Send + 'static) -> Self {
-        let Self { tty, output, stdin } = self;
-        let (Some(stdin), true) = (stdin, tty) else { return Self { tty, output, stdin: None } };
+        let Self { tty: true, output, stdin: Some(stdin) } = self else { return self };
         let (leave, left) = oneshot::channel::<()>();
         let until = async move {
             if left.await.is_err() {
@@ -129,7 +135,7 @@ impl AttachSession {
             }
             Ok((stdin, filter, waiting))
         });
-        Self { tty, output: Box::pin(output.take_until(Box::pin(until))), stdin: Some(Box::pin(filtered)) }
+        Self { tty: true, output: Box::pin(output.take_until(Box::pin(until))), stdin: Some(Box::pin(filtered)) }
     }
 }
 
