@@ -171,7 +171,7 @@ impl Monitor {
         }
         if let Some((watch, _)) = &self.oom {
             tokens.push(Token::Oom);
-            let flags = if watch.waits_for_priority() { PollFlags::PRI } else { PollFlags::IN };
+            let flags = watch.poll_flags();
             set.push(PollFd::from_borrowed_fd(watch.as_fd(), flags));
         }
         for (index, call) in self.calls.iter().enumerate() {

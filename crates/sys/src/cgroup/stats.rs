@@ -2,8 +2,9 @@
 
 use super::files::{self, pairs, read_key, read_number, read_optional};
 use super::{Error, Result};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -213,6 +214,8 @@ pub struct OomWatch {
     fd: OwnedFd,
     edge: bool,
     counter: PathBuf,
+    /// Kills that were told of.
+    known: Cell<u64>,
 }
 
 impl OomWatch {
@@ -225,22 +228,28 @@ impl OomWatch {
             .map_err(|source| Error::Read { path: counter.clone(), source: source.into() })?;
         let registration = format!("{} {}", fd.as_raw_fd(), control.as_raw_fd());
         files::write(&directory.join("cgroup.event_control"), &registration)?;
-        Ok(Self { fd, edge: false, counter })
+        Ok(Self { fd, edge: false, counter, known: Cell::new(0) })
     }
 
     /// cgroup v2 notifies those who poll `memory.events`.
     pub(super) fn v2(directory: &Path) -> Result<Option<Self>> {
         let counter = directory.join("memory.events");
         match rustix::fs::open(&counter, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self { fd, edge: true, counter })),
+            Ok(fd) => Ok(Some(Self { fd, edge: true, counter, known: Cell::new(0) })),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(source) => Err(Error::Read { path: counter, source: source.into() }),
         }
     }
 
-    /// Whether to wait for EPOLLPRI (v2) or for EPOLLIN (v1).
-    pub fn waits_for_priority(&self) -> bool {
-        self.edge
+    /// What to poll for: the notice is 'priority' in v2, and something to read in v1.
+    pub fn poll_flags(&self) -> PollFlags {
+        if self.edge { PollFlags::PRI } else { PollFlags::IN }
+    }
+
+    /// Takes the notice; whether a process was killed since the last time.
+    pub fn happened(&self) -> Result<bool> {
+        let kills = self.acknowledge()?;
+        Ok(self.known.replace(kills) < kills)
     }
 
     /// Takes the notice, and says how many processes have been killed by now. A group that is gone has none.
