@@ -115,8 +115,8 @@ fn survey(engine: &Engine) -> Result<(Vec<Found>, BTreeMap<String, Attachment>)>
 /// All records; what was half made or half removed goes.
 fn load(engine: &Engine) -> Result<Vec<Record>> {
     let root = engine.config.data_root.join("containers");
-    let entries = std::fs::read_dir(&root)
-        .map_err(|e| Error::caused(Kind::System, format!("reading {}", root.display()), e))?;
+    let entries =
+        std::fs::read_dir(&root).map_err(|e| Error::caused(Kind::System, format!("reading {}", root.display()), e))?;
     let mut records = Vec::new();
     for entry in entries.flatten() {
         let path = entry.path();

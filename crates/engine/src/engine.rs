@@ -47,7 +47,10 @@ pub struct Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("id", &self.id).field("data_root", &self.config.data_root).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("id", &self.id)
+            .field("data_root", &self.config.data_root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +113,9 @@ impl Engine {
 
     /// Runs blocking work on a thread of its own, off the tokio workers.
     pub async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        tokio::task::spawn_blocking(work).await.map_err(|e| Error::system(format!("a blocking task ended early: {e}")))?
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| Error::system(format!("a blocking task ended early: {e}")))?
     }
 
     /// A container by id, name, or unique beginning of an id.

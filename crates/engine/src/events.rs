@@ -22,8 +22,20 @@ const CHANNEL: usize = 1024;
 
 /// Filters that `events` understands.
 const FILTERS: [&str; 14] = [
-    "config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service",
-    "type", "volume",
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
 ];
 
 /// What `GET /events` asks for.
@@ -59,7 +71,11 @@ impl Broker {
         let message = Message {
             status: if old { action.to_owned() } else { String::new() },
             id: if old { id.to_owned() } else { String::new() },
-            from: if kind == "container" { attributes.get("image").cloned().unwrap_or_default() } else { String::new() },
+            from: if kind == "container" {
+                attributes.get("image").cloned().unwrap_or_default()
+            } else {
+                String::new()
+            },
             kind: kind.to_owned(),
             action: action.to_owned(),
             actor: Actor { id: id.to_owned(), attributes },
@@ -81,7 +97,11 @@ impl Broker {
         self.sender.receiver_count()
     }
 
-    fn subscribe(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> (Vec<Message>, broadcast::Receiver<Message>) {
+    fn subscribe(
+        &self,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+    ) -> (Vec<Message>, broadcast::Receiver<Message>) {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let remembered = |message: &&Message| {
             let at = i128::from(message.time_nano);
@@ -184,7 +204,9 @@ mod tests {
         ] {
             assert!(passes(yes, &start), "{yes}");
         }
-        for no in [r#"{"event":["stop"]}"#, r#"{"container":["db"]}"#, r#"{"image":["debian"]}"#, r#"{"label":["x=z"]}"#] {
+        for no in
+            [r#"{"event":["stop"]}"#, r#"{"container":["db"]}"#, r#"{"image":["debian"]}"#, r#"{"label":["x=z"]}"#]
+        {
             assert!(!passes(no, &start), "{no}");
         }
         assert!(passes(r#"{"event":["exec_create"]}"#, &message("container", "exec_create: ls ", "b")));

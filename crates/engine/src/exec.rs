@@ -227,7 +227,8 @@ impl Engine {
         self.containers.get(&exec.container)?;
         let state = exec.state();
         let request = &exec.request;
-        let (program, arguments) = exec.words().split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
+        let (program, arguments) =
+            exec.words().split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
         Ok(InspectResponse {
             id: exec.id.clone(),
             running: state.running,

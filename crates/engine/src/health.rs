@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn failures_count_after_the_start_period() {
         let started = Timestamp::from_second(1000).unwrap();
-        let at = |seconds| Timestamp::from_second(1000 + seconds).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1000 + seconds).unwrap();
         let check = HealthConfig { start_period: 10_000_000_000, retries: 2, ..HealthConfig::default() };
         let mut health = Health { status: "starting".into(), ..Health::default() };
         judge(&mut health, &check, started, result(1, at(5)));

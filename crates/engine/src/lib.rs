@@ -33,6 +33,7 @@
 //! actor last published. No lock is held across an await.
 
 mod adopt;
+mod archive;
 pub mod attach;
 pub mod config;
 pub mod container;
@@ -51,7 +52,8 @@ mod stats;
 mod system;
 mod volume;
 
-pub use attach::AttachSession;
+pub use archive::{ArchivePutOptions, ByteStream};
+pub use attach::{AttachOptions, AttachSession};
 pub use config::EngineConfig;
 pub use container::list::ListOptions;
 pub use container::remove::RemoveOptions;
@@ -61,4 +63,5 @@ pub use container::{Container, Table};
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
 pub use events::{Broker, EventsOptions};
+pub use logs::{Logs, LogsOptions};
 pub use stats::StatsOptions;

@@ -56,12 +56,21 @@ pub(crate) fn check_requested(
         if let Some(ipam) = &settings.ipam_config {
             if !ipam.ipv4_address.is_empty() {
                 if ipam.ipv4_address.parse::<std::net::Ipv4Addr>().is_err() {
-                    return Err(invalid(format!("invalid endpoint settings:\ninvalid IPv4 address: {}", ipam.ipv4_address)));
+                    return Err(invalid(format!(
+                        "invalid endpoint settings:\ninvalid IPv4 address: {}",
+                        ipam.ipv4_address
+                    )));
                 }
-                return Err(invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only".to_owned()));
+                return Err(invalid(
+                    "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
+                        .to_owned(),
+                ));
             }
             if !ipam.ipv6_address.is_empty() {
-                return Err(invalid("invalid endpoint settings:\nuser specified IP address is supported on user defined networks only".to_owned()));
+                return Err(invalid(
+                    "invalid endpoint settings:\nuser specified IP address is supported on user defined networks only"
+                        .to_owned(),
+                ));
             }
         }
         if settings.aliases.as_ref().is_some_and(|a| !a.is_empty()) && kind(name).is_some() {
@@ -101,9 +110,9 @@ pub(crate) fn port_bindings(record: &Record) -> Result<Vec<PortBinding>> {
         for binding in bindings.iter().flatten() {
             let host_ip = match binding.host_ip.as_str() {
                 "" => None,
-                text => Some(
-                    text.parse::<IpAddr>().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?,
-                ),
+                text => {
+                    Some(text.parse::<IpAddr>().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?)
+                }
             };
             let host_ports: HostPorts =
                 binding.host_port.parse().map_err(|e: network::Error| Error::invalid(e.to_string()))?;
@@ -125,9 +134,11 @@ pub(crate) fn port_bindings(record: &Record) -> Result<Vec<PortBinding>> {
 fn ports(record: &Record, endpoint: &Endpoint) -> PortMap {
     let mut map: PortMap = record.config.exposed_ports.keys().map(|port| (port.clone(), None)).collect();
     for port in &endpoint.ports {
-        let binding =
-            ApiBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
-        map.entry(format!("{}/{}", port.container_port, port.protocol)).or_default().get_or_insert_default().push(binding);
+        let binding = ApiBinding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        map.entry(format!("{}/{}", port.container_port, port.protocol))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
     }
     map
 }
@@ -143,7 +154,8 @@ pub(crate) fn enter(record: &mut Record, endpoint: &Endpoint) {
     settings.ip_prefix_len = i64::from(endpoint.prefix_len);
     settings.mac_address = endpoint.mac.map(|mac| mac.to_string()).unwrap_or_default();
     record.network.endpoint_id.clone_from(&endpoint.id.0);
-    record.network.ports = if endpoint.network == NetworkKind::Bridge { ports(record, endpoint) } else { PortMap::new() };
+    record.network.ports =
+        if endpoint.network == NetworkKind::Bridge { ports(record, endpoint) } else { PortMap::new() };
 }
 
 /// Takes the endpoint out again; what was asked for stays.
@@ -171,9 +183,9 @@ pub(crate) fn error(name: &str, error: &network::Error) -> Error {
     use network::Error as E;
     let text = error.to_string();
     match error {
-        E::PortAllocated { .. } | E::PortsExhausted | E::PortBind { .. } => Error::system(format!(
-            "driver failed programming external connectivity on endpoint {name}: {text}"
-        )),
+        E::PortAllocated { .. } | E::PortsExhausted | E::PortBind { .. } => {
+            Error::system(format!("driver failed programming external connectivity on endpoint {name}: {text}"))
+        }
         E::AddressInUse { .. } => Error::forbidden(text),
         E::AddressOutOfRange { .. } | E::InvalidHostPort { .. } | E::Protocol { .. } | E::InvalidFileEntry { .. } => {
             Error::invalid(text)
@@ -323,9 +335,9 @@ impl Engine {
 
 fn refuse_move(network: &str) -> Result<()> {
     match network {
-        "host" => Err(Error::invalid(
-            "container cannot be disconnected from host network or connected to host network",
-        )),
+        "host" => {
+            Err(Error::invalid("container cannot be disconnected from host network or connected to host network"))
+        }
         _ => Err(Error::not_implemented(format!(
             "network {network}: connecting and disconnecting containers is not supported by this engine"
         ))),

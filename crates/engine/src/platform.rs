@@ -28,7 +28,9 @@ pub(crate) fn matches(wanted: &str, image: &ImageConfig, name: &str) -> Result<(
     }
     let (os, architecture, variant) = match parts[..] {
         // A single word is an operating system or an architecture.
-        [one] if matches!(one, "linux" | "windows" | "darwin" | "freebsd") => (one, crate::system::architecture(), None),
+        [one] if matches!(one, "linux" | "windows" | "darwin" | "freebsd") => {
+            (one, crate::system::architecture(), None)
+        }
         [one] => ("linux", normal(one), None),
         [os, architecture] => (os, normal(architecture), None),
         [os, architecture, variant] => (os, normal(architecture), Some(variant)),

@@ -171,20 +171,13 @@ fn interfaces(pid: u32) -> BTreeMap<String, NetworkStats> {
 fn interface(line: &str) -> Option<(String, NetworkStats)> {
     let (name, counters) = line.split_once(':')?;
     let n: Vec<u64> = counters.split_whitespace().filter_map(|c| c.parse().ok()).collect();
-    let [rx_bytes, rx_packets, rx_errors, rx_dropped, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_dropped, ..] = n[..]
+    let [rx_bytes, rx_packets, rx_errors, rx_dropped, _, _, _, _, tx_bytes, tx_packets, tx_errors, tx_dropped, ..] =
+        n[..]
     else {
         return None;
     };
-    let stats = NetworkStats {
-        rx_bytes,
-        rx_packets,
-        rx_errors,
-        rx_dropped,
-        tx_bytes,
-        tx_packets,
-        tx_errors,
-        tx_dropped,
-    };
+    let stats =
+        NetworkStats { rx_bytes, rx_packets, rx_errors, rx_dropped, tx_bytes, tx_packets, tx_errors, tx_dropped };
     Some((name.trim().to_owned(), stats))
 }
 
@@ -194,8 +187,7 @@ mod tests {
 
     #[test]
     fn interfaces_are_read_from_the_kernels_table() {
-        let (name, stats) =
-            interface("  eth0: 1472 22 1 2 0 0 0 0 90 7 3 4 0 0 0 0").unwrap();
+        let (name, stats) = interface("  eth0: 1472 22 1 2 0 0 0 0 90 7 3 4 0 0 0 0").unwrap();
         assert_eq!((name.as_str(), stats.rx_bytes, stats.tx_packets, stats.tx_dropped), ("eth0", 1472, 7, 4));
         assert!(interface("Inter-|   Receive").is_none());
         assert!(system_cpu() > 0);

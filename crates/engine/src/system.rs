@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use api::system::{
-    Commit, Component, DiskUsage, FirewallInfo, IndexInfo, Info, Platform, PluginsInfo, RegistryConfig, Runtime, SwarmInfo,
-    VersionResponse,
+    Commit, Component, DiskUsage, FirewallInfo, IndexInfo, Info, Platform, PluginsInfo, RegistryConfig, Runtime,
+    SwarmInfo, VersionResponse,
 };
 
 use crate::container::sysinfo::SysInfo;
@@ -149,9 +149,8 @@ impl Engine {
     /// The part that does not change while the engine runs.
     fn host_info(&self, info: &SysInfo) -> Info {
         let config = &self.config;
-        let variable = |name: &str| {
-            std::env::var(name.to_uppercase()).or_else(|_| std::env::var(name)).unwrap_or_default()
-        };
+        let variable =
+            |name: &str| std::env::var(name.to_uppercase()).or_else(|_| std::env::var(name)).unwrap_or_default();
         Info {
             driver: "overlay2".to_owned(),
             driver_status: Some(driver_status()),

@@ -32,13 +32,13 @@ struct Record {
 
 /// The volumes below one directory.
 #[derive(Debug, Clone)]
-pub struct Volumes {
+pub(crate) struct Volumes {
     root: PathBuf,
 }
 
 impl Volumes {
     /// Opens the directory; what a killed creation or removal left is removed.
-    pub fn open(root: PathBuf) -> Result<Self> {
+    pub(crate) fn open(root: PathBuf) -> Result<Self> {
         let failed = |source| Error::caused(Kind::System, format!("opening volumes in {}", root.display()), source);
         std::fs::create_dir_all(&root).map_err(failed)?;
         for entry in std::fs::read_dir(&root).map_err(failed)?.flatten() {
@@ -51,12 +51,17 @@ impl Volumes {
     }
 
     /// Where a volume's content is.
-    pub fn data(&self, name: &str) -> PathBuf {
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
         self.root.join(name).join("_data")
     }
 
     /// Creates the volume; one that is there already is given back as it is. True when it is new.
-    fn create(&self, name: &str, labels: Option<BTreeMap<String, String>>, options: &BTreeMap<String, String>) -> Result<(Volume, bool)> {
+    fn create(
+        &self,
+        name: &str,
+        labels: Option<BTreeMap<String, String>>,
+        options: &BTreeMap<String, String>,
+    ) -> Result<(Volume, bool)> {
         validate_name(name)?;
         if let Some(option) = options.keys().next() {
             return Err(Error::invalid(format!("create {name}: invalid option: {option:?}")));
@@ -66,7 +71,8 @@ impl Volumes {
         }
         let failed = |source: std::io::Error| Error::caused(Kind::System, format!("create {name}"), source);
         let record = Record { created: Timestamp::now(), labels, options: None };
-        let bytes = serde_json::to_vec(&record).map_err(|e| Error::caused(Kind::System, format!("create {name}"), e))?;
+        let bytes =
+            serde_json::to_vec(&record).map_err(|e| Error::caused(Kind::System, format!("create {name}"), e))?;
         // Built aside and moved in: a crash leaves a whole volume or none.
         let aside = self.root.join(format!(".new-{}", random_id()));
         let made = std::fs::create_dir_all(aside.join("_data"))
@@ -94,14 +100,14 @@ impl Volumes {
     }
 
     /// The volume of this name.
-    pub fn get(&self, name: &str) -> Option<Volume> {
+    pub(crate) fn get(&self, name: &str) -> Option<Volume> {
         validate_name(name).ok()?;
         let bytes = std::fs::read(self.root.join(name).join("volume.json")).ok()?;
         Some(self.show(name, serde_json::from_slice(&bytes).ok()?))
     }
 
     /// All volumes by name.
-    pub fn list(&self) -> Vec<Volume> {
+    pub(crate) fn list(&self) -> Vec<Volume> {
         let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
         names.sort_unstable();
@@ -142,7 +148,7 @@ fn validate_name(name: &str) -> Result<()> {
 }
 
 /// Bytes of the files below a directory, each inode once.
-pub fn disk_usage(directory: &Path) -> u64 {
+pub(crate) fn disk_usage(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let mut seen = std::collections::HashSet::new();
     let mut pending = vec![directory.to_owned()];
@@ -177,11 +183,12 @@ impl Engine {
             )));
         }
         if request.cluster_volume_spec.is_some() {
-            return Err(Error::unavailable("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."));
+            return Err(Error::unavailable(
+                "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.",
+            ));
         }
         let volumes = self.volumes.clone();
-        let (volume, new) =
-            self.blocking(move || volumes.create(&name, labels, &request.driver_opts)).await?;
+        let (volume, new) = self.blocking(move || volumes.create(&name, labels, &request.driver_opts)).await?;
         if new {
             self.volume_event("create", &volume.name, &[]);
         }

@@ -28,18 +28,49 @@ type Reply<T> = oneshot::Sender<Result<T>>;
 /// What an actor can be asked.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Start { by_restart: bool, reply: Reply<()> },
-    Signal { number: i32, by_user: bool, reply: Reply<Verdict> },
-    Pause { reply: Reply<()> },
-    Unpause { reply: Reply<()> },
-    Resize { height: u16, width: u16, reply: Reply<()> },
-    Rename { name: String, reply: Reply<()> },
-    Update { change: Box<UpdateConfig>, reply: Reply<UpdateResponse> },
-    Remove { volumes: bool, force: bool, reply: Reply<()> },
+    Start {
+        by_restart: bool,
+        reply: Reply<()>,
+    },
+    Signal {
+        number: i32,
+        by_user: bool,
+        reply: Reply<Verdict>,
+    },
+    Pause {
+        reply: Reply<()>,
+    },
+    Unpause {
+        reply: Reply<()>,
+    },
+    Resize {
+        height: u16,
+        width: u16,
+        reply: Reply<()>,
+    },
+    Rename {
+        name: String,
+        reply: Reply<()>,
+    },
+    Update {
+        change: Box<UpdateConfig>,
+        reply: Reply<UpdateResponse>,
+    },
+    Remove {
+        volumes: bool,
+        force: bool,
+        reply: Reply<()>,
+    },
     /// The shim's connection, for an exec; checks that one is legal now.
-    Monitor { command: Command, reply: Reply<Monitor> },
+    Monitor {
+        command: Command,
+        reply: Reply<Monitor>,
+    },
     /// Result of a health check of the process that started then.
-    Probed { started: Timestamp, result: HealthcheckResult },
+    Probed {
+        started: Timestamp,
+        result: HealthcheckResult,
+    },
 }
 
 /// One container's owner.
@@ -206,7 +237,10 @@ impl Actor {
 
     async fn on_pause(&mut self) -> Result<()> {
         self.decide(Command::Pause)?;
-        self.connected()?.pause().await.map_err(|e| e.prefixed(format!("cannot pause container {}", self.record.id)))?;
+        self.connected()?
+            .pause()
+            .await
+            .map_err(|e| e.prefixed(format!("cannot pause container {}", self.record.id)))?;
         self.record.state.status = Status::Paused;
         self.commit().await?;
         self.event("pause", &[]);
@@ -215,7 +249,10 @@ impl Actor {
 
     async fn on_unpause(&mut self) -> Result<()> {
         self.decide(Command::Unpause)?;
-        self.connected()?.resume().await.map_err(|e| e.prefixed(format!("cannot resume container {}", self.record.id)))?;
+        self.connected()?
+            .resume()
+            .await
+            .map_err(|e| e.prefixed(format!("cannot resume container {}", self.record.id)))?;
         self.record.state.status = Status::Running;
         self.commit().await?;
         self.event("unpause", &[]);

@@ -34,7 +34,12 @@ impl Engine {
         work.await.map_err(|e| Error::system(format!("creating a container: {e}")))?
     }
 
-    async fn create(&self, name: Option<&str>, platform: Option<&str>, request: CreateRequest) -> Result<CreateResponse> {
+    async fn create(
+        &self,
+        name: Option<&str>,
+        platform: Option<&str>,
+        request: CreateRequest,
+    ) -> Result<CreateResponse> {
         let CreateRequest { mut config, mut host_config, networking_config } = request;
         if config == Config::default() {
             return Err(Error::invalid("config cannot be empty in order to create a container"));
@@ -71,7 +76,10 @@ impl Engine {
             config,
             state: State::created(),
             mounts: Vec::new(),
-            network: NetworkRecord { endpoints: crate::networking::requested(&host_config, endpoints), ..NetworkRecord::default() },
+            network: NetworkRecord {
+                endpoints: crate::networking::requested(&host_config, endpoints),
+                ..NetworkRecord::default()
+            },
             restart_count: 0,
             stopped_by_user: false,
             started_before: false,
@@ -103,7 +111,8 @@ impl Engine {
             .blocking(move || {
                 let id = store.image_resolve(&owned).map_err(|e| image_error(&owned, &e))?;
                 let bytes = store.image_config_bytes(&id)?;
-                let config = ImageConfig::parse(&bytes).map_err(|e| Error::caused(Kind::System, format!("image {owned}"), e))?;
+                let config =
+                    ImageConfig::parse(&bytes).map_err(|e| Error::caused(Kind::System, format!("image {owned}"), e))?;
                 Ok((id, config))
             })
             .await?;
@@ -125,7 +134,15 @@ impl Engine {
         let options = log.config.get_or_insert_default();
         let known: &[&str] = match log.driver.as_str() {
             "json-file" | "local" => &[
-                "max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode",
+                "max-file",
+                "max-size",
+                "compress",
+                "labels",
+                "labels-regex",
+                "env",
+                "env-regex",
+                "tag",
+                "mode",
                 "max-buffer-size",
             ],
             "none" => return Ok(()),
@@ -219,7 +236,12 @@ impl Engine {
     }
 
     /// Makes snapshot, volumes, directory and record; takes everything back on an error.
-    async fn materialize(&self, mut record: Record, image: Option<ImageId>, warnings: &mut Vec<String>) -> Result<Record> {
+    async fn materialize(
+        &self,
+        mut record: Record,
+        image: Option<ImageId>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Record> {
         let _ = warnings;
         let mut wanted = self.mount_requests(&record)?;
         let mut made = Vec::new();
@@ -230,7 +252,8 @@ impl Engine {
             }
         }
         record.mounts = wanted;
-        let (store, directories) = (self.store.clone(), Directories::new(&self.config.data_root, &self.config.exec_root, &record.id));
+        let (store, directories) =
+            (self.store.clone(), Directories::new(&self.config.data_root, &self.config.exec_root, &record.id));
         let shared = Arc::new(record);
         let (inner, id) = (shared.clone(), shared.id.clone());
         let built = self
@@ -389,11 +412,9 @@ fn populate(store: &store::Store, record: &Record) -> Result<()> {
             root = Some(Root::new(&store.snapshot_mounts(&record.id)?));
         }
         if let Some(root) = &root {
-            root.copy_up(&mount.destination, target).map_err(|e| {
-                Error::caused(Kind::System, format!("failed to populate volume {}", mount.name), e)
-            })?;
+            root.copy_up(&mount.destination, target)
+                .map_err(|e| Error::caused(Kind::System, format!("failed to populate volume {}", mount.name), e))?;
         }
     }
     Ok(())
 }
-

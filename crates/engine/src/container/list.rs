@@ -27,8 +27,22 @@ pub struct ListOptions {
 }
 
 const FILTERS: [&str; 16] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network",
-    "publish", "since", "status", "volume", "is_task",
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "is_task",
 ];
 
 impl Engine {
@@ -65,13 +79,20 @@ impl Engine {
         let mut records: Vec<Arc<Record>> = self.containers.all().iter().map(super::Container::record).collect();
         records.sort_by_key(|r| std::cmp::Reverse(r.created));
         // Which of these may show containers that do not run.
-        let everything =
-            options.all || options.limit > 0 || filters.contains("status") || filters.contains("exited") || before.is_some() || since.is_some();
+        let everything = options.all
+            || options.limit > 0
+            || filters.contains("status")
+            || filters.contains("exited")
+            || before.is_some()
+            || since.is_some();
         records.retain(|record| {
             let state = &record.state;
             (everything || state.status.counts_as_running())
                 && filters.exact("status", state.status.as_str())
-                && (exited.is_empty() || (exited.contains(&state.exit_code) && !state.status.counts_as_running() && record.started_before))
+                && (exited.is_empty()
+                    || (exited.contains(&state.exit_code)
+                        && !state.status.counts_as_running()
+                        && record.started_before))
                 && before.is_none_or(|at| record.created < at)
                 && since.is_none_or(|at| record.created > at)
                 && filters.prefix("id", &record.id)

@@ -89,8 +89,7 @@ pub(crate) fn command(config: &mut Config) -> Result<(String, Vec<String>)> {
     if config.entrypoint.as_deref().is_some_and(|words| matches!(words, [only] if only.is_empty())) {
         config.entrypoint = None;
     }
-    let words: Vec<String> =
-        config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
+    let words: Vec<String> = config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).cloned().collect();
     let mut words = words.into_iter();
     match words.next() {
         Some(program) => Ok((program, words.collect())),

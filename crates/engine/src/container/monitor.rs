@@ -84,7 +84,9 @@ pub(crate) fn error(error: &shim::client::Error) -> Error {
     let kind = match error.kind() {
         FailureKind::Conflict => Kind::Conflict,
         FailureKind::NotFound => Kind::NotFound,
-        FailureKind::Invalid | FailureKind::ProgramNotFound | FailureKind::ProgramNotExecutable => Kind::InvalidParameter,
+        FailureKind::Invalid | FailureKind::ProgramNotFound | FailureKind::ProgramNotExecutable => {
+            Kind::InvalidParameter
+        }
         FailureKind::System => Kind::System,
     };
     Error::new(kind, error.to_string())

@@ -199,7 +199,8 @@ pub(crate) fn parse_bind(spec: &str, volume_driver: &str) -> Result<MountRecord>
         source: source.to_owned(),
         target: target.to_owned(),
         read_only: words.contains(&"ro"),
-        bind_options: propagation.map(|p| api::container::BindOptions { propagation: p.to_owned(), ..Default::default() }),
+        bind_options: propagation
+            .map(|p| api::container::BindOptions { propagation: p.to_owned(), ..Default::default() }),
         volume_options: words
             .contains(&"nocopy")
             .then(|| api::container::VolumeOptions { no_copy: true, ..Default::default() }),
@@ -287,9 +288,15 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_as_go_does() {
-        for (dirty, cleaned) in
-            [("/a/../b", "/b"), ("/", "/"), ("//a//", "/a"), ("a/..", "."), ("../a", "../a"), ("/../a", "/a"), ("", ".")]
-        {
+        for (dirty, cleaned) in [
+            ("/a/../b", "/b"),
+            ("/", "/"),
+            ("//a//", "/a"),
+            ("a/..", "."),
+            ("../a", "../a"),
+            ("/../a", "/a"),
+            ("", "."),
+        ] {
             assert_eq!(clean(dirty), cleaned, "{dirty}");
         }
     }
@@ -307,9 +314,15 @@ mod tests {
     #[test]
     fn mistakes_are_named_as_dockerd_does() {
         for (spec, text) in [
-            ("a", "invalid volume specification: 'a': invalid mount config for type \"volume\": invalid mount path: 'a' mount path must be absolute"),
+            (
+                "a",
+                "invalid volume specification: 'a': invalid mount config for type \"volume\": invalid mount path: 'a' mount path must be absolute",
+            ),
             ("/nosuch:/b:zz", "invalid mode: zz"),
-            ("/tmp:/", "invalid volume specification: '/tmp:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'"),
+            (
+                "/tmp:/",
+                "invalid volume specification: '/tmp:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
             ("/foo:ro", "invalid volume specification: '/foo:ro'"),
             ("", "invalid volume specification: ''"),
             ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),

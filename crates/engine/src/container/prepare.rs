@@ -197,7 +197,8 @@ fn shared_memory(engine: &Engine, record: &Record, directories: &Directories) ->
     let path = directories.exec.join("shm");
     let failed = |e: std::io::Error| Error::caused(Kind::System, format!("mounting {}", path.display()), e);
     std::fs::create_dir_all(&path).map_err(failed)?;
-    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+    let flags =
+        rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
     let options = format!("mode=1777,size={}", record.host_config.shm_size);
     let options = std::ffi::CString::new(options).map_err(|e| failed(e.into()))?;
     rustix::mount::mount("shm", &path, "tmpfs", flags, Some(options.as_c_str())).map_err(|e| failed(e.into()))?;

@@ -219,7 +219,8 @@ impl Record {
     /// The record in `directory`, or `None` when there is no file (a creation that was cut short).
     pub fn load(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join("config.json");
-        let failed = |source: std::io::Error| Error::caused(Kind::System, format!("reading {}", path.display()), source);
+        let failed =
+            |source: std::io::Error| Error::caused(Kind::System, format!("reading {}", path.display()), source);
         match std::fs::metadata(&path) {
             Ok(metadata) if metadata.len() > MAX_RECORD => {
                 return Err(Error::system(format!("reading {}: larger than {MAX_RECORD} bytes", path.display())));
@@ -242,7 +243,8 @@ impl Record {
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("config.json");
         let temporary = directory.join("config.json.new");
-        let failed = |source: std::io::Error| Error::caused(Kind::System, format!("writing {}", path.display()), source);
+        let failed =
+            |source: std::io::Error| Error::caused(Kind::System, format!("writing {}", path.display()), source);
         let bytes = serde_json::to_vec(self)
             .map_err(|source| Error::caused(Kind::System, format!("writing {}", path.display()), source))?;
         std::fs::write(&temporary, bytes).map_err(failed)?;

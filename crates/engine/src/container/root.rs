@@ -13,9 +13,7 @@ use std::path::{Path, PathBuf};
 
 use oci::Mount;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 /// Largest /etc/passwd or /etc/group that is read, in bytes.
 const MAX_FILE: u64 = 8 << 20;
@@ -67,10 +65,13 @@ impl Root {
 
     /// What is at a path, when no link is in the way.
     fn find(&self, path: &Path) -> io::Result<Found> {
-        let parts: Vec<&OsStr> = path.components().filter_map(|c| match c {
-            std::path::Component::Normal(part) => Some(part),
-            _ => None,
-        }).collect();
+        let parts: Vec<&OsStr> = path
+            .components()
+            .filter_map(|c| match c {
+                std::path::Component::Normal(part) => Some(part),
+                _ => None,
+            })
+            .collect();
         'directory: for top in &self.directories {
             let mut place = top.clone();
             for (at, part) in parts.iter().enumerate() {
@@ -121,7 +122,8 @@ impl Root {
             }
         }
         fsconfig_create(context.as_fd())?;
-        let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        let read_only =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
         Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, read_only)?)
     }
 

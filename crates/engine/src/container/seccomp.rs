@@ -20,12 +20,7 @@ pub const UNCONFINED: &str = "unconfined";
 /// `asked` is what the container says and `engine_default` what the engine was started with: empty, [`BUILTIN`],
 /// [`UNCONFINED`], or a profile as JSON. A privileged container has a filter only when it asks for one.
 /// `capabilities` are those of the bounding set.
-pub fn choose(
-    asked: &str,
-    engine_default: &str,
-    privileged: bool,
-    capabilities: &[String],
-) -> Result<Option<Seccomp>> {
+pub fn choose(asked: &str, engine_default: &str, privileged: bool, capabilities: &[String]) -> Result<Option<Seccomp>> {
     let profile = match asked {
         "" if privileged => return Ok(None),
         "" => engine_default,
@@ -248,7 +243,8 @@ mod tests {
         assert_eq!(choose("", "unconfined", false, &[]).unwrap(), None);
         assert_eq!(choose("", "builtin", true, &[]).unwrap(), None);
         assert!(choose("builtin", "unconfined", true, &[]).unwrap().is_some());
-        let own = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO","args":null}]}"#;
+        let own =
+            r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"name":"mkdir","action":"SCMP_ACT_ERRNO","args":null}]}"#;
         assert_eq!(choose(own, "", false, &[]).unwrap().unwrap().syscalls[0].names, ["mkdir"]);
     }
 
@@ -256,8 +252,14 @@ mod tests {
     fn what_is_wrong_with_a_profile_is_said() {
         let message = |json: &str| resolve(json, &[]).unwrap_err().message().to_owned();
         assert!(message("{").starts_with("Decoding seccomp profile failed: "));
-        assert!(message(r#"{"defaultAction":"x","architectures":["a"],"archMap":[{"architecture":"b"}]}"#).contains("archMap"));
-        assert!(message(r#"{"defaultAction":"x","syscalls":[{"name":"a","names":["b"],"action":"x"}]}"#).contains("'names'"));
+        assert!(
+            message(r#"{"defaultAction":"x","architectures":["a"],"archMap":[{"architecture":"b"}]}"#)
+                .contains("archMap")
+        );
+        assert!(
+            message(r#"{"defaultAction":"x","syscalls":[{"name":"a","names":["b"],"action":"x"}]}"#)
+                .contains("'names'")
+        );
         let bad = r#"{"defaultAction":"x","syscalls":[{"name":"a","action":"x","includes":{"minKernel":"new"}}]}"#;
         assert_eq!(message(bad), "invalid kernel version: \"new\"");
     }

@@ -11,16 +11,16 @@ use std::collections::BTreeMap;
 
 use oci::spec::{Capabilities, ConsoleSize, Linux, Namespace, Process, Rlimit, Root, Seccomp, Spec, User as SpecUser};
 
-pub use device::{HostDevice, from_path as device_from_path, host_devices};
-pub use mount::{EtcFiles, merge_tmpfs_options};
-pub use resources::update as update_resources;
+pub(crate) use device::{HostDevice, from_path as device_from_path, host_devices};
+pub(crate) use mount::EtcFiles;
+pub(crate) use resources::update as update_resources;
 
 use super::record::{MountRecord, Record};
 use super::{capability, merge, user};
 use crate::error::Result;
 
 /// Where `--init` puts its minimal init.
-pub const INIT_PATH: &str = "/sbin/docker-init";
+pub(crate) const INIT_PATH: &str = "/sbin/docker-init";
 
 const MASKED: [&str; 11] = [
     "/proc/asound",
@@ -39,52 +39,52 @@ const MASKED: [&str; 11] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The default list of masked paths, as inspect shows it.
-pub fn default_masked_paths() -> Vec<String> {
+pub(crate) fn default_masked_paths() -> Vec<String> {
     MASKED.map(str::to_owned).to_vec()
 }
 
 /// The default list of read-only paths, as inspect shows it.
-pub fn default_readonly_paths() -> Vec<String> {
+pub(crate) fn default_readonly_paths() -> Vec<String> {
     READ_ONLY.map(str::to_owned).to_vec()
 }
 
 /// What had to be looked up for one start.
 #[derive(Debug, Default)]
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     /// Path of the root: the bundle's `rootfs`.
-    pub root: String,
+    pub(crate) root: String,
     /// The mounts with the sources of volumes filled in.
-    pub mounts: &'a [MountRecord],
+    pub(crate) mounts: &'a [MountRecord],
     /// The generated files of /etc, which are bound over the image's.
-    pub etc: EtcFiles,
+    pub(crate) etc: EtcFiles,
     /// Who the process runs as.
-    pub user: user::User,
+    pub(crate) user: user::User,
     /// `--group-add`, resolved.
-    pub more_groups: Vec<u32>,
+    pub(crate) more_groups: Vec<u32>,
     /// The network namespace to join.
-    pub network_namespace: Option<String>,
+    pub(crate) network_namespace: Option<String>,
     /// The IPC namespace to join.
-    pub ipc_namespace: Option<String>,
+    pub(crate) ipc_namespace: Option<String>,
     /// The PID namespace to join.
-    pub pid_namespace: Option<String>,
+    pub(crate) pid_namespace: Option<String>,
     /// What to bind as /dev/shm in place of a fresh tmpfs.
-    pub shm: Option<String>,
+    pub(crate) shm: Option<String>,
     /// Every device of the host (privileged only), and those of `--device`.
-    pub devices: Vec<HostDevice>,
+    pub(crate) devices: Vec<HostDevice>,
     /// The filter, compiled from a profile; `None` is unconfined.
-    pub seccomp: Option<Seccomp>,
+    pub(crate) seccomp: Option<Seccomp>,
     /// Default parent of control groups.
-    pub cgroup_parent: &'a str,
+    pub(crate) cgroup_parent: &'a str,
     /// The program to bind as init; `None` without `--init`.
-    pub init: Option<String>,
+    pub(crate) init: Option<String>,
     /// Ulimits of the engine, for those that the container does not set.
-    pub default_ulimits: BTreeMap<String, (i64, i64)>,
+    pub(crate) default_ulimits: BTreeMap<String, (i64, i64)>,
     /// Which capabilities (by number) the engine itself has.
-    pub held_capabilities: u64,
+    pub(crate) held_capabilities: u64,
 }
 
 /// The configuration of this container for one start.
-pub fn generate(record: &Record, inputs: &Inputs<'_>) -> Result<Spec> {
+pub(crate) fn generate(record: &Record, inputs: &Inputs<'_>) -> Result<Spec> {
     let host = &record.host_config;
     let mut mounts = mount::defaults();
     if let Some(program) = &inputs.init {
@@ -109,7 +109,6 @@ pub fn generate(record: &Record, inputs: &Inputs<'_>) -> Result<Spec> {
         root: Some(Root { path: inputs.root.clone(), readonly: host.readonly_rootfs, ..Root::default() }),
         process: Some(process(record, inputs)?),
         hostname: Some(record.config.hostname.clone()).filter(|name| own_uts && !name.is_empty()),
-        domainname: Some(record.config.domainname.clone()).filter(|name| own_uts && !name.is_empty()),
         mounts,
         annotations: host.annotations.clone(),
         linux: Some(linux),
@@ -129,7 +128,7 @@ fn protected(asked: Option<&[String]>, default: &[&str], record: &Record) -> Vec
 }
 
 /// `<parent>/<id>`.
-pub fn cgroups_path(record: &Record, default_parent: &str) -> String {
+pub(crate) fn cgroups_path(record: &Record, default_parent: &str) -> String {
     let asked = record.host_config.cgroup_parent.as_str();
     let parent = if asked.is_empty() { default_parent } else { asked };
     super::mounts::clean(&format!("/{parent}/{}", record.id))
@@ -153,12 +152,7 @@ fn process(record: &Record, inputs: &Inputs<'_>) -> Result<Process> {
             width: width.min(u64::from(u16::MAX)) as u32,
             ..ConsoleSize::default()
         }),
-        user: SpecUser {
-            uid: inputs.user.uid,
-            gid: inputs.user.gid,
-            additional_gids: groups,
-            ..SpecUser::default()
-        },
+        user: SpecUser { uid: inputs.user.uid, gid: inputs.user.gid, additional_gids: groups, ..SpecUser::default() },
         args,
         env: merge::environment(config, config.tty),
         cwd: if config.working_dir.is_empty() { "/".to_owned() } else { config.working_dir.clone() },
@@ -171,7 +165,7 @@ fn process(record: &Record, inputs: &Inputs<'_>) -> Result<Process> {
 }
 
 /// The capability sets of the container's processes.
-pub fn capabilities(record: &Record, held: u64) -> Result<Capabilities> {
+pub(crate) fn capabilities(record: &Record, held: u64) -> Result<Capabilities> {
     let host = &record.host_config;
     let (add, drop) = (host.cap_add.as_deref().unwrap_or_default(), host.cap_drop.as_deref().unwrap_or_default());
     let set = capability::effective(add, drop, host.privileged, |bit| held & (1 << bit) != 0)?;
@@ -194,7 +188,7 @@ fn rlimits(record: &Record, defaults: &BTreeMap<String, (i64, i64)>) -> Vec<Rlim
 }
 
 /// Whether a network mode gives the container a namespace that it does not share.
-pub fn has_own_network(mode: &str) -> bool {
+fn has_own_network(mode: &str) -> bool {
     mode != "host" && !mode.starts_with("container:")
 }
 
@@ -204,6 +198,11 @@ fn sysctls(record: &Record) -> BTreeMap<String, String> {
         // Ping without CAP_NET_RAW, and low ports without CAP_NET_BIND_SERVICE.
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
+    let domain = &record.config.domainname;
+    if !domain.is_empty() && record.host_config.uts_mode != "host" {
+        // As dockerd, for runtimes that do not know the specification's own field.
+        all.insert("kernel.domainname".to_owned(), domain.clone());
     }
     all.extend(record.host_config.sysctls.clone());
     all

@@ -301,9 +301,8 @@ pub(crate) fn log_limits(options: &BTreeMap<String, String>) -> Result<LogLimits
         limits.max_size = Some(size.ok_or_else(|| Error::invalid(format!("invalid size: '{text}'")))?);
     }
     if let Some(text) = options.get("max-file") {
-        let count: i64 = text
-            .parse()
-            .map_err(|_| Error::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))?;
+        let count: i64 =
+            text.parse().map_err(|_| Error::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))?;
         if count < 1 {
             return Err(Error::invalid("max-file cannot be less than 1"));
         }

@@ -32,9 +32,7 @@ impl Engine {
         let wrapped = |e: crate::Error| e.prefixed(format!("cannot stop container: {}", record.name));
         let number = match &options.signal {
             // dockerd lets this one escape as 500.
-            Some(text) if !text.is_empty() => {
-                signal::parse(text).map_err(|e| wrapped(e).with_kind(Kind::System))?
-            }
+            Some(text) if !text.is_empty() => signal::parse(text).map_err(|e| wrapped(e).with_kind(Kind::System))?,
             _ => record.stop_signal(),
         };
         let engine = self.arc();
@@ -91,9 +89,7 @@ impl Engine {
         let container = self.containers.get(id)?;
         let name = container.record().name.clone();
         let number = match text.filter(|t| !t.is_empty()) {
-            Some(text) => {
-                signal::parse(text).map_err(|e| e.prefixed(format!("cannot kill container: {name}")))?
-            }
+            Some(text) => signal::parse(text).map_err(|e| e.prefixed(format!("cannot kill container: {name}")))?,
             None => signal::KILL,
         };
         if number == signal::KILL {

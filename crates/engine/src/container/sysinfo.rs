@@ -18,8 +18,6 @@ pub(crate) struct SysInfo {
     pub oom_kill_disable: bool,
     /// memory.swappiness
     pub swappiness: bool,
-    /// memory.kmem
-    pub kernel_memory: bool,
     /// cpu.cfs
     pub cpu_cfs: bool,
     /// cpu.shares / cpu.weight
@@ -30,10 +28,8 @@ pub(crate) struct SysInfo {
     pub cpuset: bool,
     /// pids.max
     pub pids: bool,
-    /// blkio weight of the whole and per device
+    /// blkio weight
     pub blkio_weight: bool,
-    /// blkio weight per device
-    pub blkio_weight_device: bool,
     /// blkio limits per device
     pub blkio_throttle: bool,
     /// CPUs that may be used, as `0-3`
@@ -69,14 +65,12 @@ impl SysInfo {
                 memory_reservation: on("memory"),
                 oom_kill_disable: false,
                 swappiness: false,
-                kernel_memory: false,
                 cpu_cfs: on("cpu"),
                 cpu_shares: on("cpu"),
                 cpu_realtime: false,
                 cpuset: on("cpuset"),
                 pids: on("pids"),
                 blkio_weight: on("io"),
-                blkio_weight_device: on("io"),
                 blkio_throttle: on("io"),
                 cpus: text("cpuset.cpus.effective"),
                 mems: text("cpuset.mems.effective"),
@@ -91,14 +85,12 @@ impl SysInfo {
             memory_reservation: has("memory/memory.soft_limit_in_bytes"),
             oom_kill_disable: has("memory/memory.oom_control"),
             swappiness: has("memory/memory.swappiness"),
-            kernel_memory: has("memory/memory.kmem.limit_in_bytes"),
             cpu_cfs: has("cpu/cpu.cfs_quota_us"),
             cpu_shares: has("cpu/cpu.shares"),
             cpu_realtime: has("cpu/cpu.rt_period_us"),
             cpuset: has("cpuset/cpuset.cpus"),
             pids: has("pids"),
             blkio_weight: has("blkio/blkio.weight"),
-            blkio_weight_device: has("blkio/blkio.weight_device"),
             blkio_throttle: has("blkio/blkio.throttle.read_bps_device"),
             cpus: text("cpuset/cpuset.cpus"),
             mems: text("cpuset/cpuset.mems"),

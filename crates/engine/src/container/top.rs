@@ -357,7 +357,8 @@ mod tests {
         for column in columns("aux").unwrap() {
             assert!(!(column.value)(&own, &host).is_empty(), "{}", column.title);
         }
-        let named = Process::from_stat(7, "7 (a) b (c)) S 1 7 7 34816 7 0 0 0 0 0 100 50 0 0 20 0 1 0 500 4096 1").unwrap();
+        let named =
+            Process::from_stat(7, "7 (a) b (c)) S 1 7 7 34816 7 0 0 0 0 0 100 50 0 0 20 0 1 0 500 4096 1").unwrap();
         assert_eq!((named.name.as_str(), named.ppid, named.terminal().as_str()), ("a) b (c)", 1, "pts/0"));
         assert_eq!(elapsed(90_061), "1-01:01:01");
     }

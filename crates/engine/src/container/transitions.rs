@@ -217,9 +217,7 @@ impl Refusal {
                 Error::conflict(format!("Container {name} is paused, unpause the container before exec"))
             }
             Self::RemoveRunning(status) => Error::conflict(remove_running_text(name, status)),
-            Self::RemovalInProgress => {
-                Error::conflict(format!("removal of container {name} is already in progress"))
-            }
+            Self::RemovalInProgress => Error::conflict(format!("removal of container {name} is already in progress")),
         }
     }
 }
@@ -266,7 +264,8 @@ mod tests {
 
     #[test]
     fn texts_are_dockers() {
-        let text = |status, command| decide(status, command).unwrap_err().error(command, "ID", "web").message().to_owned();
+        let text =
+            |status, command| decide(status, command).unwrap_err().error(command, "ID", "web").message().to_owned();
         assert_eq!(
             text(Status::Running, Command::Remove { force: false }),
             "cannot remove container \"/web\": container is running: stop the container before removing or force remove"

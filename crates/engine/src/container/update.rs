@@ -23,9 +23,7 @@ impl Engine {
         // dockerd shows the name with a slash here, however it was given.
         let slashed = if new.starts_with('/') { new.to_owned() } else { format!("/{new}") };
         let name = super::names::validate(&slashed).map_err(wrapped)?.to_owned();
-        self.containers
-            .reserve(&name, container.id())
-            .map_err(|owner| wrapped(super::name_taken(&name, &owner)))?;
+        self.containers.reserve(&name, container.id()).map_err(|owner| wrapped(super::name_taken(&name, &owner)))?;
         let renamed = container.ask(|reply| Request::Rename { name: name.clone(), reply }).await;
         // Whichever of the two names it has not in the end is free again.
         self.containers.release(if renamed.is_ok() { &old } else { &name }, container.id());
@@ -71,15 +69,21 @@ impl Actor {
 /// Zero values leave the old ones.
 fn apply(host: &mut HostConfig, change: &UpdateConfig) -> Result<()> {
     if change.nano_cpus > 0 && (host.cpu_period > 0 || host.cpu_quota > 0) {
-        return Err(Error::conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set"));
+        return Err(Error::conflict(
+            "Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set",
+        ));
     }
     if (change.cpu_period > 0 || change.cpu_quota > 0) && host.nano_cpus > 0 {
-        return Err(Error::conflict("Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set"));
+        return Err(Error::conflict(
+            "Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set",
+        ));
     }
     if change.memory != 0 {
         // Without a word about swap the old limit for both has to hold.
         if change.memory_swap == 0 && host.memory_swap > 0 && change.memory > host.memory_swap {
-            return Err(Error::conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"));
+            return Err(Error::conflict(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            ));
         }
         host.memory = change.memory;
     }

@@ -114,8 +114,9 @@ pub(crate) fn additional_groups(names: &[String], group: &str) -> Result<Vec<u32
         let found = group_lines(group).find(|line| line.name == name || line.gid.to_string() == *name);
         let id = match found {
             Some(line) => line.gid,
-            None => number(name)?
-                .ok_or_else(|| Error::invalid(format!("unable to find group {name}: no matching entries in group file")))?,
+            None => number(name)?.ok_or_else(|| {
+                Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
+            })?,
         };
         if !ids.contains(&id) {
             ids.push(id);
@@ -128,7 +129,8 @@ pub(crate) fn additional_groups(names: &[String], group: &str) -> Result<Vec<u32
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:34:Web:/srv:/bin/false\n12:x:99:98::/twelve:\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:34:Web:/srv:/bin/false\n12:x:99:98::/twelve:\n";
     const GROUP: &str = "root:x:0:\nwheel:x:10:root,web\nweb:x:34:\naudio:x:29:web\n";
 
     fn of(spec: &str) -> (u32, u32, Vec<u32>, String) {

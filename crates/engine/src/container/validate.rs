@@ -22,7 +22,9 @@ fn refuse<T>(text: impl Into<String>) -> Result<T> {
 pub(crate) fn combinations(config: &Config, host: &HostConfig) -> Result<()> {
     let conflict = |what: &str| refuse(format!("conflicting options: {what}"));
     let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|l| !l.is_empty());
-    if let Some(other) = host.network_mode.strip_prefix("container:").or((host.network_mode == "container").then_some("")) {
+    if let Some(other) =
+        host.network_mode.strip_prefix("container:").or((host.network_mode == "container").then_some(""))
+    {
         if other.is_empty() {
             return refuse("invalid container format container:<name|id>");
         }
@@ -30,7 +32,9 @@ pub(crate) fn combinations(config: &Config, host: &HostConfig) -> Result<()> {
             return conflict("hostname and the network mode");
         }
         if some(&host.links) {
-            return conflict("container type network can't be used with links. This would result in undefined behavior");
+            return conflict(
+                "container type network can't be used with links. This would result in undefined behavior",
+            );
         }
         if some(&host.dns) {
             return conflict("dns and the network mode");
@@ -171,9 +175,7 @@ pub(crate) fn restart_policy(policy: &RestartPolicy) -> Result<()> {
     match policy.name.as_str() {
         "always" | "no" | "unless-stopped" if count != 0 => {
             let negative = if count < 0 { " and cannot be negative" } else { "" };
-            refuse(format!(
-                "invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}"
-            ))
+            refuse(format!("invalid restart policy: maximum retry count can only be used with 'on-failure'{negative}"))
         }
         "on-failure" if count < 0 => refuse("invalid restart policy: maximum retry count cannot be negative"),
         "always" | "no" | "unless-stopped" | "on-failure" | "" => Ok(()),
@@ -270,11 +272,15 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
         return refuse("Minimum memory limit allowed is 6MB");
     }
     if *l.memory > 0 && !info.memory {
-        warnings.push(format!("Your kernel does not support memory limit capabilities {NOT_MOUNTED} Limitation discarded."));
+        warnings.push(format!(
+            "Your kernel does not support memory limit capabilities {NOT_MOUNTED} Limitation discarded."
+        ));
         (*l.memory, *l.memory_swap) = (0, -1);
     }
     if *l.memory > 0 && *l.memory_swap != -1 && !info.swap {
-        warnings.push(format!("Your kernel does not support swap limit capabilities {NOT_MOUNTED} Memory limited without swap."));
+        warnings.push(format!(
+            "Your kernel does not support swap limit capabilities {NOT_MOUNTED} Memory limited without swap."
+        ));
         *l.memory_swap = -1;
     }
     if *l.memory > 0 && *l.memory_swap > 0 && *l.memory_swap < *l.memory {
@@ -284,7 +290,9 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
         return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
     }
     if l.memory_swappiness.is_some() && !info.swappiness {
-        warnings.push(format!("Your kernel does not support memory swappiness capabilities {NOT_MOUNTED} Memory swappiness discarded."));
+        warnings.push(format!(
+            "Your kernel does not support memory swappiness capabilities {NOT_MOUNTED} Memory swappiness discarded."
+        ));
         *l.memory_swappiness = None;
     }
     if let Some(value) = *l.memory_swappiness
@@ -293,7 +301,9 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
         return refuse(format!("Invalid value: {value}, valid memory swappiness range is 0-100"));
     }
     if *l.memory_reservation > 0 && !info.memory_reservation {
-        warnings.push(format!("Your kernel does not support memory soft limit capabilities {NOT_MOUNTED} Limitation discarded."));
+        warnings.push(format!(
+            "Your kernel does not support memory soft limit capabilities {NOT_MOUNTED} Limitation discarded."
+        ));
         *l.memory_reservation = 0;
     }
     if *l.memory_reservation > 0 && *l.memory_reservation < MIN_MEMORY {
@@ -304,7 +314,9 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
     }
     if *l.kernel_memory > 0 {
         // Gone from the kernel since 5.16 and without effect for long before.
-        warnings.push(format!("Your kernel does not support kernel memory limit capabilities {NOT_MOUNTED} Limitation discarded."));
+        warnings.push(format!(
+            "Your kernel does not support kernel memory limit capabilities {NOT_MOUNTED} Limitation discarded."
+        ));
         *l.kernel_memory = 0;
     }
     if l.oom_kill_disable.is_some() && !info.oom_kill_disable {
@@ -318,7 +330,9 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
     }
     if l.pids_limit.is_some() && !info.pids {
         if l.pids_limit.is_some_and(|limit| limit > 0) {
-            warnings.push(format!("Your kernel does not support PIDs limit capabilities {NOT_MOUNTED} PIDs limit discarded."));
+            warnings.push(format!(
+                "Your kernel does not support PIDs limit capabilities {NOT_MOUNTED} PIDs limit discarded."
+            ));
         }
         *l.pids_limit = None;
     }
@@ -333,7 +347,9 @@ fn cpu_limits(l: &mut Limits<'_>, info: &SysInfo, warnings: &mut Vec<String>) ->
         return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
     if l.nano_cpus > 0 && !info.cpu_cfs {
-        return refuse("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted");
+        return refuse(
+            "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
+        );
     }
     let count = info.cpu_count;
     if l.nano_cpus < 0 || l.nano_cpus > count as i64 * 1_000_000_000 {
@@ -367,7 +383,8 @@ fn cpu_limits(l: &mut Limits<'_>, info: &SysInfo, warnings: &mut Vec<String>) ->
 }
 
 fn available(asked: &str, present: &str, what: &str, field: &str) -> Result<()> {
-    let wanted = parse_list(asked).map_err(|why| Error::invalid(format!("Invalid value {asked} for {field}: {why}")))?;
+    let wanted =
+        parse_list(asked).map_err(|why| Error::invalid(format!("Invalid value {asked} for {field}: {why}")))?;
     let offered = parse_list(present).unwrap_or_default();
     if wanted.iter().all(|n| offered.contains(n)) {
         return Ok(());
@@ -387,7 +404,9 @@ fn blkio_limits(l: &mut Limits<'_>, info: &SysInfo, warnings: &mut Vec<String>) 
         return refuse("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
     }
     if l.throttled && !info.blkio_throttle {
-        warnings.push(format!("Your kernel does not support BPS Block I/O read limit {NOT_MOUNTED} Block I/O BPS read limit discarded."));
+        warnings.push(format!(
+            "Your kernel does not support BPS Block I/O read limit {NOT_MOUNTED} Block I/O BPS read limit discarded."
+        ));
     }
     Ok(())
 }

@@ -12,23 +12,23 @@ const MAX_NODES: usize = 4096;
 
 /// A device node of the host and what the container may do with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostDevice {
+pub(crate) struct HostDevice {
     /// Where it appears in the container.
-    pub path: String,
+    pub(crate) path: String,
     /// `c`, `b` or `p`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// Major number.
-    pub major: i64,
+    pub(crate) major: i64,
     /// Minor number.
-    pub minor: i64,
+    pub(crate) minor: i64,
     /// Permission bits.
-    pub mode: u32,
+    pub(crate) mode: u32,
     /// Owner.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group.
-    pub gid: u32,
+    pub(crate) gid: u32,
     /// Of `rwm`.
-    pub access: String,
+    pub(crate) access: String,
 }
 
 impl HostDevice {
@@ -111,7 +111,7 @@ fn node(path: &Path, shown: String, access: &str) -> std::io::Result<Option<Host
 }
 
 /// A device, or the devices of a directory, for `--device`.
-pub fn from_path(on_host: &str, in_container: &str, access: &str) -> Result<Vec<HostDevice>> {
+pub(crate) fn from_path(on_host: &str, in_container: &str, access: &str) -> Result<Vec<HostDevice>> {
     let failed = |why: &str| {
         Error::system(format!("error gathering device information while adding custom device {on_host:?}: {why}"))
     };
@@ -147,7 +147,7 @@ fn walk(directory: &Path, shown: &str, access: &str, skip: &[&str], found: &mut 
 }
 
 /// All devices of the host but terminals and what every container has of its own.
-pub fn host_devices() -> Vec<HostDevice> {
+pub(crate) fn host_devices() -> Vec<HostDevice> {
     let mut found = Vec::new();
     let own = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"];
     walk(Path::new("/dev"), "/dev", "rwm", &own, &mut found);

@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 
 /// Paths on the host of the files that the engine writes for /etc; an absent one is not bound.
 #[derive(Debug, Clone, Default)]
-pub struct EtcFiles {
+pub(crate) struct EtcFiles {
     /// /etc/resolv.conf
-    pub resolv_conf: Option<String>,
+    pub(crate) resolv_conf: Option<String>,
     /// /etc/hostname
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// /etc/hosts
-    pub hosts: Option<String>,
+    pub(crate) hosts: Option<String>,
 }
 
 fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
@@ -76,13 +76,14 @@ pub(super) fn assemble(mounts: &mut Vec<Mount>, record: &Record, inputs: &Inputs
         mounts.push(bind("/dev/shm", shm, &["rbind", "rprivate"]));
     }
     let etc = &inputs.etc;
-    let files =
-        [("/etc/resolv.conf", &etc.resolv_conf), ("/etc/hostname", &etc.hostname), ("/etc/hosts", &etc.hosts)];
+    let files = [("/etc/resolv.conf", &etc.resolv_conf), ("/etc/hostname", &etc.hostname), ("/etc/hosts", &etc.hosts)];
     for (path, source) in files {
         if let Some(source) = source
             && !taken(path)
         {
-            mounts.push(bind(path, source, &["rbind", "rprivate"]));
+            let options: &[&str] =
+                if host.readonly_rootfs { &["rbind", "rro", "rprivate"] } else { &["rbind", "rprivate"] };
+            mounts.push(bind(path, source, options));
         }
     }
     protect(mounts, record, &user);
@@ -154,7 +155,9 @@ fn flag_group(option: &str) -> Option<&'static str> {
         "atime" | "noatime" => "atime",
         "diratime" | "nodiratime" => "diratime",
         "bind" | "rbind" => "bind",
-        "unbindable" | "runbindable" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => "propagation",
+        "unbindable" | "runbindable" | "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
+            "propagation"
+        }
         "relatime" | "norelatime" => "relatime",
         "strictatime" | "nostrictatime" => "strictatime",
         "defaults" => "defaults",
@@ -163,7 +166,7 @@ fn flag_group(option: &str) -> Option<&'static str> {
 }
 
 /// Later options win over earlier ones of the same kind; unknown ones are refused.
-pub fn merge_tmpfs_options(options: &[&str]) -> Result<Vec<String>> {
+pub(crate) fn merge_tmpfs_options(options: &[&str]) -> Result<Vec<String>> {
     let mut merged: Vec<String> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     for option in options.iter().rev() {

@@ -27,7 +27,7 @@ pub(super) fn of(record: &Record, devices: &[HostDevice]) -> Result<Resources> {
 }
 
 /// The limits alone, for `update` of a running container.
-pub fn update(host: &HostConfig) -> Result<Resources> {
+pub(crate) fn update(host: &HostConfig) -> Result<Resources> {
     limits(host)
 }
 
@@ -78,8 +78,8 @@ fn cpu(host: &HostConfig) -> Option<Cpu> {
 }
 
 fn numbers(path: &str) -> Result<(i64, i64)> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|source| Error::caused(crate::Kind::System, format!("stat {path}"), source))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|source| Error::caused(crate::Kind::System, format!("stat {path}"), source))?;
     let number = metadata.rdev();
     Ok((i64::from(rustix::fs::major(number)), i64::from(rustix::fs::minor(number))))
 }
