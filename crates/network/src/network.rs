@@ -64,6 +64,8 @@ pub(crate) struct Dying {
 pub(crate) struct Kernel {
     pub(crate) route: Socket,
     pub(crate) firewall: Socket,
+    /// After `shutdown`: a watcher that is late must not bring the rules back.
+    closed: bool,
 }
 
 impl Network {
@@ -73,7 +75,7 @@ impl Network {
         validate(&config)?;
         let mut state = State::load(&config.state_path, &config.bridge)?;
         let open = |family| Socket::open(family).map_err(netlink("opening a netlink socket"));
-        let mut kernel = Kernel { route: open(Family::Route)?, firewall: open(Family::Netfilter)? };
+        let mut kernel = Kernel { route: open(Family::Route)?, firewall: open(Family::Netfilter)?, closed: false };
         if state.bridge_name != config.bridge {
             kernel.remove_bridge(&state.bridge_name)?;
             state.endpoints.clear();
@@ -212,6 +214,7 @@ impl Network {
             return Ok(());
         }
         let mut kernel = self.kernel();
+        kernel.closed = true;
         let foreign = self.shared.foreign.remove(&mut kernel.firewall);
         if let Err(error) = legacy::remove(&self.shared.config.bridge) {
             tracing::warn!(%error, "rules are left in the legacy iptables chain FORWARD");
@@ -229,7 +232,11 @@ impl Network {
         let book = self.book();
         let mut batch = Batch::new();
         self.shared.rules.install(&mut batch, book.state.endpoints.values());
-        batch.commit(&mut self.kernel().firewall).map_err(netlink("installing firewall rules"))
+        let mut kernel = self.kernel();
+        if kernel.closed {
+            return Ok(());
+        }
+        batch.commit(&mut kernel.firewall).map_err(netlink("installing firewall rules"))
     }
 
     /// Puts back what is missing of our rules, in our table and in others'.
@@ -237,6 +244,9 @@ impl Network {
         let shared = &self.shared;
         let (seen, legacy) = {
             let mut kernel = self.kernel();
+            if kernel.closed {
+                return Ok(());
+            }
             let bridges = bridge::docker_bridges(&mut kernel.route)?;
             let seen = shared.foreign.ensure(&mut kernel.firewall, &shared.rules.table, &bridges);
             let seen = seen.map_err(netlink("accepting forwarded packets in ip filter FORWARD"))?;
