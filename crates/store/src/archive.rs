@@ -139,7 +139,12 @@ fn failed(action: &'static str, path: &str) -> impl FnOnce(Errno) -> Error + use
 fn lstat(root: BorrowedFd<'_>, path: &[u8]) -> rustix::io::Result<Stat> {
     // A slash at the end makes the kernel follow a link all the same.
     let found = tree::open_in_root(root, relative(path), OFlags::PATH | OFlags::NOFOLLOW)?;
-    rustix::fs::fstat(&found)
+    let stat = rustix::fs::fstat(&found)?;
+    // Docker looks at the root file system and volumes without the kernel's file systems: there is no such file then.
+    if tree::kind_of(&stat) != FileType::Directory && tree::is_virtual(&found) {
+        return Err(Errno::NOENT);
+    }
+    Ok(stat)
 }
 
 /// A path relative to the root: "/" itself is ".".

@@ -41,7 +41,6 @@ pub(crate) struct Packer<'a, W> {
     /// The first name of files with several, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
-    device: Option<u64>,
 }
 
 /// Where the packer is.
@@ -52,25 +51,24 @@ struct Place<'a> {
     /// Name in the archive, without a slash at the end.
     path: &'a [u8],
     depth: usize,
+    /// The file system of `dir`; None: not known, it is the start.
+    device: Option<u64>,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     pub(crate) fn new(out: W, plan: &'a Plan<'a>) -> Self {
-        Self { out: TarWriter::new(out), plan, links: HashMap::new(), buffer: vec![0; BUFFER], device: None }
+        Self { out: TarWriter::new(out), plan, links: HashMap::new(), buffer: vec![0; BUFFER] }
     }
 
     /// Packs what is inside a directory (not the directory itself), with names that start with `prefix`.
     pub(crate) fn contents(&mut self, dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<()> {
-        let stat = tree::look(dir, b".").map_err(Error::entry("/"))?;
-        self.device = stat.map(|stat| stat.st_dev);
-        self.list(Place { dir, name: b".", path: prefix, depth: 0 })
+        let device = tree::look(dir, b".").map_err(Error::entry("/"))?.map(|stat| stat.st_dev);
+        self.list(Place { dir, name: b".", path: prefix, depth: 0, device })
     }
 
     /// Packs a name with everything below it, as `path` in the archive.
     pub(crate) fn tree(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
-        let stat = tree::look(dir, name).map_err(Error::entry(display(path)))?;
-        self.device = stat.map(|stat| stat.st_dev);
-        self.item(Place { dir, name, path, depth: 0 })
+        self.item(Place { dir, name, path, depth: 0, device: None })
     }
 
     /// Ends the archive.
@@ -78,7 +76,7 @@ impl<'a, W: Write> Packer<'a, W> {
         self.out.finish().map_err(Error::Write)
     }
 
-    /// Packs the entries of a directory.
+    /// Packs the entries of a directory; `place.device` is its own.
     fn list(&mut self, place: Place<'_>) -> Result<()> {
         if place.depth > MAX_DEPTH {
             return Err(Error::entry(display(place.path))(io::Error::from(Errno::NAMETOOLONG)));
@@ -89,12 +87,22 @@ impl<'a, W: Write> Packer<'a, W> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(error) => return Err(Error::entry(display(place.path))(io::Error::from(error))),
         };
+        // Files of the kernel (/proc/kcore has 128 TiB) cannot be packed.
+        if tree::is_virtual(&dir) {
+            return Ok(());
+        }
         let mut names = tree::list(dir.as_fd()).map_err(Error::entry(display(place.path)))?;
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, _) in names {
             let slash: &[u8] = if place.path.is_empty() || place.path.ends_with(b"/") { b"" } else { b"/" };
             let path = [place.path, slash, &name].concat();
-            self.item(Place { dir: dir.as_fd(), name: &name, path: &path, depth: place.depth + 1 })?;
+            self.item(Place {
+                dir: dir.as_fd(),
+                name: &name,
+                path: &path,
+                depth: place.depth + 1,
+                device: place.device,
+            })?;
         }
         Ok(())
     }
@@ -113,8 +121,11 @@ impl<'a, W: Write> Packer<'a, W> {
                 if self.plan.is_layer && self.is_opaque(place) {
                     self.mark(&[place.path, b"/.wh..wh..opq"].concat())?;
                 }
-                let is_mount = self.plan.one_file_system && self.device.is_some_and(|device| device != stat.st_dev);
-                if is_mount { Ok(()) } else { self.list(place) }
+                let is_mount = place.device.is_some_and(|device| device != stat.st_dev);
+                if is_mount && self.plan.one_file_system {
+                    return Ok(());
+                }
+                self.list(Place { device: Some(stat.st_dev), ..place })
             }
             _ => self.header(&entry),
         }

@@ -15,6 +15,7 @@
 mod init;
 pub(crate) mod mount;
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -190,8 +191,13 @@ impl Inner {
     }
 
     /// The directories of these layers, from the top down.
+    ///
+    /// A stack may hold the same layer twice, which overlay refuses. Everything in the lower one (whiteouts as well) is
+    /// also in the upper one and hidden by it, so it is left out.
     pub(crate) fn layer_dirs(&self, layers: &[Digest]) -> Vec<PathBuf> {
-        layers.iter().rev().map(|diff_id| self.root.join(LAYERS).join(blob_name(diff_id)).join("fs")).collect()
+        let mut seen = HashSet::new();
+        let once = layers.iter().rev().filter(|diff_id| seen.insert(*diff_id));
+        once.map(|diff_id| self.root.join(LAYERS).join(blob_name(diff_id)).join("fs")).collect()
     }
 
     fn make_snapshot(&self, container: &str, record: &SnapshotRecord) -> Result<()> {

@@ -173,6 +173,27 @@ pub(crate) fn kind_of(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
+/// Is this a file system of the kernel's own, without files to copy (proc, sysfs, cgroup, …)?
+pub(crate) fn is_virtual(fd: impl AsFd) -> bool {
+    /// proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf, configfs, nsfs, binfmt_misc
+    const MAGIC: [u64; 13] = [
+        0x9fa0,
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x1cd1,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+        0x6265_6570,
+        0x6e73_6673,
+        0x4249_4e4d,
+    ];
+    rustix::fs::fstatfs(fd).is_ok_and(|found| MAGIC.contains(&(found.f_type as u64)))
+}
+
 /// Overlay's mark for "removed": a character device 0:0.
 pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     kind_of(stat) == FileType::CharacterDevice && stat.st_rdev == 0

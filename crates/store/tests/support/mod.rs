@@ -213,6 +213,21 @@ pub fn picture(root: &Path) -> Picture {
     found
 }
 
+/// What differs between two trees: path, look there, look here. Mount points that the store itself makes have no time.
+pub fn differences(one: &Picture, other: &Picture) -> Vec<(PathBuf, Option<Look>, Option<Look>)> {
+    const MADE: [&str; 6] = [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab"];
+    let look = |picture: &Picture, path: &PathBuf| {
+        let mut look = picture.get(path).cloned();
+        if let Some(look) = look.as_mut().filter(|_| MADE.iter().any(|made| Path::new(made) == path)) {
+            look.mtime = None;
+        }
+        look
+    };
+    let paths: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
+    let pairs = paths.into_iter().map(|path| (path.clone(), look(one, path), look(other, path)));
+    pairs.filter(|(_, one, other)| one != other).collect()
+}
+
 fn add(root: &Path, dir: &Path, found: &mut Picture, inodes: &mut HashMap<u64, PathBuf>) {
     let mut names: Vec<_> =
         std::fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().file_name()).collect();

@@ -1,0 +1,372 @@
+//! Snapshots: what a container changes through a real overlay mount, what is found of it, and what becomes of it as a
+//! layer.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use proptest::prelude::*;
+use store::{ChangeKind, Error, SnapshotOptions};
+use support::{Picture, Tar, TestStore, differences, path_of, picture};
+
+fn base() -> Vec<u8> {
+    Tar::new()
+        .dir("etc/", 0o755)
+        .file("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+        .file("etc/keep", b"kept")
+        .dir("usr/", 0o755)
+        .dir("usr/lib/", 0o755)
+        .file("usr/lib/a", b"a")
+        .file("usr/lib/b", b"b")
+        .dir("usr/lib/deep/", 0o755)
+        .file("usr/lib/deep/c", b"c")
+        .symlink("lib", "usr/lib")
+        .dir("var/", 0o755)
+        .file("var/log", b"log")
+        .done()
+}
+
+fn changes(test: &TestStore, id: &str) -> Vec<(char, String)> {
+    let letter = |kind| match kind {
+        ChangeKind::Modified => 'C',
+        ChangeKind::Added => 'A',
+        ChangeKind::Deleted => 'D',
+    };
+    let found = test.store.snapshot_changes(id).unwrap();
+    found.into_iter().map(|change| (letter(change.kind), change.path.to_str().unwrap().to_owned())).collect()
+}
+
+#[test]
+fn changes_are_dockers() {
+    let test = TestStore::new();
+    let image = test.image(&[base(), Tar::new().file("var/.wh.log", b"").file("top", b"t").done()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    assert_eq!(changes(&test, "c1"), []);
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    let root = path_of(&mount);
+    // What the engine mounts on is there, and is no change.
+    assert!(root.join("etc/hosts").is_file() && root.join("proc").is_dir());
+    assert_eq!(fs::read_link(root.join("etc/mtab")).unwrap(), Path::new("/proc/mounts"));
+    assert!(!root.join("var/log").exists());
+
+    fs::write(root.join("etc/passwd"), b"changed").unwrap();
+    fs::create_dir(root.join("new")).unwrap();
+    fs::write(root.join("new/file"), b"x").unwrap();
+    fs::remove_file(root.join("usr/lib/a")).unwrap();
+    fs::write(root.join("var/log"), b"new log").unwrap();
+    // Copied up and down again: nothing happened.
+    let mode = fs::metadata(root.join("etc/keep")).unwrap().permissions();
+    fs::set_permissions(root.join("etc/keep"), mode).unwrap();
+    // Made anew: what was inside is gone.
+    fs::remove_dir_all(root.join("usr/lib/deep")).unwrap();
+    fs::create_dir(root.join("usr/lib/deep")).unwrap();
+    fs::write(root.join("usr/lib/deep/d"), b"d").unwrap();
+    fs::remove_file(root.join("lib")).unwrap();
+    fs::create_dir(root.join("lib")).unwrap();
+    fs::remove_file(root.join("top")).unwrap();
+    let expected = [
+        ('C', "/etc"),
+        ('C', "/etc/passwd"),
+        ('C', "/lib"),
+        ('A', "/new"),
+        ('A', "/new/file"),
+        ('D', "/top"),
+        ('C', "/usr"),
+        ('C', "/usr/lib"),
+        ('D', "/usr/lib/a"),
+        ('C', "/usr/lib/deep"),
+        ('D', "/usr/lib/deep/c"),
+        ('A', "/usr/lib/deep/d"),
+        ('C', "/var"),
+        ('A', "/var/log"),
+    ];
+    assert_eq!(changes(&test, "c1"), expected.map(|(kind, path)| (kind, path.to_owned())));
+    let usage = test.store.snapshot_usage("c1").unwrap();
+    assert_eq!(usage.size, 7 + 1 + 7 + 4 + 1);
+    assert_eq!(test.store.snapshot_image_size("c1").unwrap(), test.store.image(&image).unwrap().size);
+}
+
+#[test]
+fn commit_and_push_give_the_same_tree() {
+    let test = TestStore::new();
+    let image = test.image(&[base()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    let root = path_of(&mount);
+    fs::write(root.join("etc/passwd"), b"changed").unwrap();
+    fs::remove_dir_all(root.join("usr/lib/deep")).unwrap();
+    fs::create_dir(root.join("usr/lib/deep")).unwrap();
+    fs::create_dir(root.join("quite-new")).unwrap();
+    fs::remove_file(root.join("usr/lib/a")).unwrap();
+    fs::hard_link(root.join("usr/lib/b"), root.join("var/b")).unwrap();
+    rustix::fs::setxattr(root.join("var/b"), "user.k", b"v", rustix::fs::XattrFlags::empty()).unwrap();
+    let lease = test.store.lease();
+    let layer = test.store.snapshot_commit(&lease, "c1").unwrap();
+    assert!(!layer.is_empty());
+    let mut layers: Vec<Digest> =
+        test.store.image(&image).unwrap().layers.into_iter().map(|layer| layer.diff_id).collect();
+    layers.push(layer.diff_id.clone());
+    let committed = test.image_of(&lease, layers, "");
+
+    // Its tar has AUFS's marks, and only where something is hidden.
+    let mut tar = Vec::new();
+    test.store.layer_tar(&layer.diff_id).unwrap().read_to_end(&mut tar).unwrap();
+    assert_eq!(Digest::of(&tar), layer.diff_id);
+    let mut archive = tar::Archive::new(&tar[..]);
+    let names: Vec<String> =
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned()).collect();
+    assert!(names.contains(&"usr/lib/.wh.a".to_owned()), "{names:?}");
+    assert!(names.contains(&"usr/lib/deep/.wh..wh..opq".to_owned()), "{names:?}");
+    assert!(!names.contains(&"quite-new/.wh..wh..opq".to_owned()), "{names:?}");
+
+    test.store.snapshot_create("c2", Some(&committed), SnapshotOptions::default()).unwrap();
+    let again = test.store.snapshot_mount("c2").unwrap();
+    assert_eq!(differences(&picture(&path_of(&again)), &picture(&root)), []);
+    assert_eq!(changes(&test, "c2"), []);
+
+    // Compressed for a registry once, and kept; another store gets the same layer from it.
+    let blob = test.store.layer_blob(&lease, &layer.diff_id).unwrap();
+    assert_eq!(test.store.layer_blob(&lease, &layer.diff_id).unwrap(), blob);
+    let bytes = test.store.blob_read(&blob.digest, 1 << 20).unwrap();
+    assert_eq!(Digest::of(&bytes), blob.digest);
+    let other = TestStore::new();
+    let other_lease = other.store.lease();
+    assert_eq!(other.pull(&other_lease, &bytes, &layer.diff_id).unwrap().size, layer.size);
+    drop((mount, again));
+}
+
+#[test]
+fn a_container_that_changed_nothing() {
+    let test = TestStore::new();
+    let image = test.image(&[base()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let layer = test.store.snapshot_commit(&test.store.lease(), "c1").unwrap();
+    assert!(layer.is_empty());
+    // What Docker knows as the empty layer.
+    assert!(layer.diff_id.hex().starts_with("5f70bf18a086"));
+}
+
+#[test]
+fn without_an_image() {
+    let test = TestStore::new();
+    test.store.snapshot_create("c1", None, SnapshotOptions { ephemeral: true }).unwrap();
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    fs::write(path_of(&mount).join("x"), b"x").unwrap();
+    assert_eq!(changes(&test, "c1"), [('A', "/x".to_owned())]);
+    drop(mount);
+    // A second time, although the first mount was a volatile one.
+    test.store.snapshot_mount("c1").unwrap();
+}
+
+#[test]
+fn more_layers_than_fit_on_a_page() {
+    let test = TestStore::new();
+    let tars: Vec<Vec<u8>> = (0..100)
+        .map(|n| Tar::new().file(&format!("layer{n}"), b"x").file("shared", n.to_string().as_bytes()).done())
+        .collect();
+    let image = test.image(&tars);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    let root = path_of(&mount);
+    assert_eq!(fs::read(root.join("shared")).unwrap(), b"99");
+    assert_eq!((0..100).filter(|n| root.join(format!("layer{n}")).exists()).count(), 100);
+}
+
+#[test]
+fn the_root_looks_like_the_images() {
+    let test = TestStore::new();
+    let image = test.image(&[Tar::new().dir("./", 0o1777).symlink("etc", "usr/etc").dir("usr/etc/", 0o755).done()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    let root = path_of(&mount);
+    assert_eq!(fs::metadata(&root).unwrap().mode() & 0o7777, 0o1777);
+    // An image's own link is no place for mount points.
+    assert!(root.join("etc").is_symlink());
+}
+
+#[test]
+fn names_and_order_of_life() {
+    let test = TestStore::new();
+    for bad in ["", ".", "..", "a/b", "x\0y", ".hidden"] {
+        let made = test.store.snapshot_create(bad, None, SnapshotOptions::default());
+        assert!(matches!(made, Err(Error::InvalidId(_))), "{bad:?}");
+    }
+    let image = test.image(&[base()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    assert!(matches!(
+        test.store.snapshot_create("c1", None, SnapshotOptions::default()),
+        Err(Error::SnapshotExists(_))
+    ));
+    let test = test.reopen();
+    assert_eq!(test.store.snapshots(), [("c1".to_owned(), Some(image))]);
+    test.store.snapshot_remove("c1").unwrap();
+    assert!(matches!(test.store.snapshot_remove("c1"), Err(Error::NoSuchSnapshot(_))));
+    assert!(matches!(test.store.snapshot_mounts("c1"), Err(Error::NoSuchSnapshot(_))));
+    let missing = store::ImageId::from(Digest::of(b"missing"));
+    let made = test.store.snapshot_create("c2", Some(&missing), SnapshotOptions::default());
+    assert!(matches!(made, Err(Error::NoSuchImage(_))));
+    test.store.drain();
+    assert_eq!(fs::read_dir(test.root().join("snapshots")).unwrap().count(), 0);
+}
+
+/// Something that a process in a container may do.
+#[derive(Debug, Clone)]
+enum Deed {
+    Write(usize, Vec<u8>),
+    Dir(usize),
+    Link(usize, usize),
+    Symlink(usize, String),
+    Remove(usize),
+    Rename(usize, usize),
+    Mode(usize, u32),
+    Owner(usize, u32),
+    Attribute(usize, Vec<u8>),
+    Fifo(usize),
+    Time(usize, i64, i64),
+}
+
+const PLACES: [&str; 14] = [
+    "opt",
+    "etc/passwd",
+    "etc/new",
+    "usr",
+    "usr/lib",
+    "usr/lib/a",
+    "usr/lib/deep",
+    "usr/lib/deep/c",
+    "usr/lib/deep/x",
+    "lib",
+    "var",
+    "var/log",
+    "fresh",
+    "fresh/one",
+];
+
+fn deed() -> impl Strategy<Value = Deed> {
+    let place = || 0..PLACES.len();
+    let data = || proptest::collection::vec(any::<u8>(), 0..60);
+    prop_oneof![
+        (place(), data()).prop_map(|(at, data)| Deed::Write(at, data)),
+        place().prop_map(Deed::Dir),
+        (place(), place()).prop_map(|(from, to)| Deed::Link(from, to)),
+        (place(), "[a-z/.]{1,20}").prop_map(|(at, target)| Deed::Symlink(at, target)),
+        place().prop_map(Deed::Remove),
+        (place(), place()).prop_map(|(from, to)| Deed::Rename(from, to)),
+        (place(), 0u32..0o10000).prop_map(|(at, mode)| Deed::Mode(at, mode)),
+        (place(), 0u32..100_000).prop_map(|(at, owner)| Deed::Owner(at, owner)),
+        (place(), data()).prop_map(|(at, value)| Deed::Attribute(at, value)),
+        place().prop_map(Deed::Fifo),
+        (place(), -100_000i64..4_000_000_000, 0i64..1_000_000_000)
+            .prop_map(|(at, sec, nsec)| Deed::Time(at, sec, nsec)),
+    ]
+}
+
+/// Does it, if it can be done.
+fn perform(root: &Path, deed: &Deed) -> std::io::Result<()> {
+    use rustix::fs::{AtFlags, CWD};
+    let at = |place: usize| -> PathBuf { root.join(PLACES[place]) };
+    match deed {
+        Deed::Write(place, _) if at(*place).is_dir() || fs::metadata(at(*place)).is_ok_and(|file| !file.is_file()) => {
+            Ok(())
+        }
+        Deed::Write(place, data) => fs::write(at(*place), data),
+        Deed::Dir(place) => fs::create_dir(at(*place)),
+        Deed::Link(from, to) => fs::hard_link(at(*from), at(*to)),
+        Deed::Symlink(place, target) => symlink(target, at(*place)),
+        Deed::Remove(place) if at(*place).is_dir() && !at(*place).is_symlink() => fs::remove_dir_all(at(*place)),
+        Deed::Remove(place) => fs::remove_file(at(*place)),
+        Deed::Rename(from, to) => fs::rename(at(*from), at(*to)),
+        Deed::Mode(place, mode) => fs::set_permissions(at(*place), fs::Permissions::from_mode(*mode)),
+        Deed::Owner(place, owner) => std::os::unix::fs::lchown(at(*place), Some(*owner), Some(owner / 2)),
+        Deed::Attribute(place, value) => {
+            Ok(rustix::fs::setxattr(at(*place), "user.test", value, rustix::fs::XattrFlags::empty())?)
+        }
+        Deed::Fifo(place) => Ok(rustix::fs::mkfifoat(CWD, at(*place), rustix::fs::Mode::RUSR)?),
+        Deed::Time(place, sec, nsec) => {
+            let time = rustix::fs::Timespec { tv_sec: *sec, tv_nsec: *nsec };
+            let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+            Ok(rustix::fs::utimensat(CWD, at(*place), &times, AtFlags::SYMLINK_NOFOLLOW)?)
+        }
+    }
+}
+
+/// What `diff` has to find, by comparing the two trees file by file as Docker does.
+fn naive_changes(before: &Picture, after: &Picture) -> Vec<(char, String)> {
+    let is_dir = |look: &support::Look| look.mode & 0o170_000 == 0o040_000;
+    let mut found = std::collections::BTreeMap::new();
+    for (path, new) in after {
+        let Some(old) = before.get(path) else {
+            found.insert(path.clone(), 'A');
+            continue;
+        };
+        let same = (old.mode, old.owner, old.device) == (new.mode, new.owner, new.device)
+            && (is_dir(new)
+                || (old.mtime == new.mtime
+                    && old.content.len() == new.content.len()
+                    && old.link.as_ref().map(|link| link.as_os_str().len())
+                        == new.link.as_ref().map(|link| link.as_os_str().len())));
+        if !same {
+            found.insert(path.clone(), 'C');
+        }
+    }
+    for (path, old) in before {
+        // What was in a directory that is none any more goes without saying.
+        let parent_is_dir = path.parent().is_none_or(|parent| {
+            parent.as_os_str().is_empty()
+                || after.get(parent).is_some_and(is_dir) && before.get(parent).is_some_and(is_dir)
+        });
+        if !after.contains_key(path) && parent_is_dir {
+            let _ = old;
+            found.insert(path.clone(), 'D');
+        }
+    }
+    for path in found.keys().cloned().collect::<Vec<_>>() {
+        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            found.entry(parent.to_owned()).or_insert('C');
+        }
+    }
+    found.into_iter().map(|(path, kind)| (kind, format!("/{}", path.display()))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// pack → unpack → diff → unpack: whatever a container does, an image of it is the same tree, again and again.
+    #[test]
+    fn commits_are_faithful(first in proptest::collection::vec(deed(), 0..12), second in proptest::collection::vec(deed(), 0..12)) {
+        let test = TestStore::new();
+        let mut image = test.image(&[base()]);
+        for (n, deeds) in [first, second].iter().enumerate() {
+            let id = format!("c{n}");
+            test.store.snapshot_create(&id, Some(&image), SnapshotOptions { ephemeral: true }).unwrap();
+            let mount = test.store.snapshot_mount(&id).unwrap();
+            let root = path_of(&mount);
+            let before = picture(&root);
+            for deed in deeds {
+                let _ = perform(&root, deed);
+            }
+            let after = picture(&root);
+            let mut found = changes(&test, &id);
+            found.sort_by(|(_, one), (_, other)| Path::new(one).cmp(Path::new(other)));
+            prop_assert_eq!(found, naive_changes(&before, &after));
+
+            let lease = test.store.lease();
+            let layer = test.store.snapshot_commit(&lease, &id).unwrap();
+            let mut tar = Vec::new();
+            test.store.layer_tar(&layer.diff_id).unwrap().read_to_end(&mut tar).unwrap();
+            prop_assert_eq!(Digest::of(&tar), layer.diff_id.clone());
+            let mut layers: Vec<Digest> = test.store.image(&image).unwrap().layers.into_iter().map(|layer| layer.diff_id).collect();
+            layers.push(layer.diff_id);
+            image = test.image_of(&lease, layers, &n.to_string());
+            test.store.snapshot_create("check", Some(&image), SnapshotOptions { ephemeral: true }).unwrap();
+            let check = test.store.snapshot_mount("check").unwrap();
+            prop_assert_eq!(differences(&picture(&path_of(&check)), &after), []);
+            drop(check);
+            test.store.snapshot_remove("check").unwrap();
+        }
+    }
+}
