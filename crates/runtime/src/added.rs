@@ -9,8 +9,8 @@ use std::path::Path;
 
 use oci::spec::Spec;
 use sys::cgroup::Cgroup;
-use sys::namespace::{self, Kinds};
 use sys::clone;
+use sys::namespace::{self, Kinds};
 
 use crate::channel::Channel;
 use crate::container::Container;
@@ -41,18 +41,12 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
             failure.report(&theirs);
             return 1;
         }
-        create::introduce(theirs, Kinds::default(), move |channel| init::added(&plan, channel))
+        create::introduce(&theirs, Kinds::default(), move |channel| init::added(&plan, channel))
     })
     .map_err(clone_error)?;
     let state = conversation::creating(container.id(), container.bundle(), spec);
-    let ready =
-        Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj }.hold()?;
-    Ok(ExecProcess {
-        pid: ready.child.pid,
-        pidfd: ready.child.pidfd,
-        console: ready.console,
-        warnings: ready.warnings,
-    })
+    let ready = Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj }.hold()?;
+    Ok(ExecProcess { pid: ready.child.pid, pidfd: ready.child.pidfd, console: ready.console, warnings: ready.warnings })
 }
 
 fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec<String>) -> Result<ProcessPlan> {
@@ -112,9 +106,9 @@ fn join(
     if let Some(list) = initial {
         init::pin(list)?;
     }
-    joiner.join().map_err(|error| {
-        crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}"))
-    })?;
+    joiner
+        .join()
+        .map_err(|error| crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
     plan.label_file = init::open_label(plan.label.as_ref())?;
     if kinds.is_empty() {
         return Ok(());

@@ -52,6 +52,7 @@ pub(crate) fn path(linux: &Linux, id: &str) -> PathBuf {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn failed(error: cgroup::Error) -> Error {
     Error::Cgroup(error.to_string())
 }

@@ -180,12 +180,16 @@ impl Container {
         let path = self.directory.fifo();
         let failed = |errno: Errno| match errno {
             // Nobody reads: the process ended meanwhile.
-            Errno::NXIO | Errno::PIPE => {
-                Error::Status { operation: "cannot start container", id: self.record.id.clone(), status: Status::Stopped }
-            }
-            Errno::NOENT => {
-                Error::Status { operation: "cannot start container", id: self.record.id.clone(), status: Status::Running }
-            }
+            Errno::NXIO | Errno::PIPE => Error::Status {
+                operation: "cannot start container",
+                id: self.record.id.clone(),
+                status: Status::Stopped,
+            },
+            Errno::NOENT => Error::Status {
+                operation: "cannot start container",
+                id: self.record.id.clone(),
+                status: Status::Running,
+            },
             errno => system("opening exec.fifo", errno),
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;

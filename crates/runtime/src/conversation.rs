@@ -64,7 +64,8 @@ impl Conversation<'_> {
             let Some((message, descriptor)) = received else { return Err(Error::InitDied(String::new())) };
             match message {
                 Message::MapIds => {
-                    let (uids, gids) = self.linux().map(|l| (l.uid_mappings.clone(), l.gid_mappings.clone())).unwrap_or_default();
+                    let (uids, gids) =
+                        self.linux().map(|l| (l.uid_mappings.clone(), l.gid_mappings.clone())).unwrap_or_default();
                     idmap::write_maps(self.child.pid, &uids, &gids)?;
                     self.answer()?;
                 }

@@ -70,8 +70,7 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let state = plan.hook_state.clone();
     let oom_score_adj = plan.process.process.oom_score_adj;
     let (channel, child, introduced) = launch(plan, fifo)?;
-    let ready =
-        Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj }.hold()?;
+    let ready = Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj }.hold()?;
     record.pid = ready.child.pid;
     record.start_time = sys::process::start_time(record.pid).ok().flatten().unwrap_or_default();
     directory.write_record(&record)?;
@@ -147,7 +146,7 @@ fn launch(mut plan: Plan, fifo: OwnedFd) -> Result<(Channel, clone::Child, bool)
                 failure.report(&theirs);
                 return 1;
             }
-            introduce(theirs, new, move |channel| init::first(&mut plan, channel, fifo))
+            introduce(&theirs, new, move |channel| init::first(&mut plan, channel, fifo))
         })
     } else {
         clone::spawn(&first, move || init::first(&mut plan, theirs, fifo))
@@ -156,7 +155,7 @@ fn launch(mut plan: Plan, fifo: OwnedFd) -> Result<(Channel, clone::Child, bool)
 }
 
 /// Makes the process that is meant as a sibling, and says who it is.
-pub(crate) fn introduce(channel: Channel, namespaces: Kinds, body: impl FnOnce(Channel) -> i32) -> i32 {
+pub(crate) fn introduce(channel: &Channel, namespaces: Kinds, body: impl FnOnce(Channel) -> i32) -> i32 {
     let Ok(copy) = channel.try_clone() else { return 1 };
     let options = clone::Options { namespaces, cgroup: None, sibling: true };
     match clone::spawn(&options, move || body(copy)) {

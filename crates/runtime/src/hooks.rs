@@ -33,7 +33,8 @@ pub(crate) fn run(kind: &'static str, hooks: &[Hook], state: &State) -> Result<(
 fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     let c_string = |text: &str| CString::new(text).map_err(|_| format!("{text:?} has a NUL byte"));
     let path = c_string(&hook.path)?;
-    let strings = |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<std::result::Result<Vec<_>, _>>();
+    let strings =
+        |texts: &[String]| texts.iter().map(|text| c_string(text)).collect::<std::result::Result<Vec<_>, _>>();
     let mut arguments = strings(&hook.args)?;
     if arguments.is_empty() {
         arguments.push(path.clone());
@@ -43,9 +44,8 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     let flags = rustix::pipe::PipeFlags::CLOEXEC;
     let (stdin, to_stdin) = rustix::pipe::pipe_with(flags).map_err(io)?;
     let (from_output, output) = rustix::pipe::pipe_with(flags).map_err(io)?;
-    let deadline = hook.timeout.map(|seconds| {
-        Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
-    });
+    let deadline =
+        hook.timeout.map(|seconds| Instant::now() + Duration::from_secs(u64::try_from(seconds).unwrap_or_default()));
     let child = clone::spawn(&clone::Options::default(), || {
         sys::clone::reset_signals();
         if clone::place_descriptors(&[stdin.as_fd(), output.as_fd(), output.as_fd()]).is_err() {
@@ -60,7 +60,9 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     .map_err(|error| error.to_string())?;
     drop(stdin);
     drop(output);
-    feed(to_stdin, state);
+    feed(&to_stdin, state);
+    // Its end is what a hook reads until.
+    drop(to_stdin);
     let output = collect(&from_output, deadline);
     let ended = remaining_ms(deadline).map_or_else(
         || sys::pidfd::wait_for_end(child.pidfd.as_fd(), None),
@@ -83,9 +85,9 @@ fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
 
 /// A hook that does not read its input is no error (SIGPIPE is ignored by every Rust program). The state fits into a
 /// pipe many times.
-fn feed(to_stdin: OwnedFd, state: &[u8]) {
-    let _ = rustix::fs::fcntl_setfl(&to_stdin, rustix::fs::OFlags::NONBLOCK);
-    let _ = sys::file::write_all(&to_stdin, state);
+fn feed(to_stdin: &OwnedFd, state: &[u8]) {
+    let _ = rustix::fs::fcntl_setfl(to_stdin, rustix::fs::OFlags::NONBLOCK);
+    let _ = sys::file::write_all(to_stdin, state);
 }
 
 fn remaining_ms(deadline: Option<Instant>) -> Option<u64> {

@@ -13,7 +13,10 @@ use crate::plan::system;
 /// Gives a detached mount the id translation of its configuration.
 pub(crate) fn apply(tree: BorrowedFd<'_>, mount: &spec::Mount, recursive: bool) -> Result<()> {
     if mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty() {
-        return Err(Error::Spec(format!("mounts: {:?}: id-mapped mounts need uidMappings and gidMappings", mount.destination)));
+        return Err(Error::Spec(format!(
+            "mounts: {:?}: id-mapped mounts need uidMappings and gidMappings",
+            mount.destination
+        )));
     }
     let namespace = namespace(&mount.uid_mappings, &mount.gid_mappings)?;
     sys::mount::set_id_mapping(tree, namespace.as_fd(), recursive)
@@ -47,7 +50,8 @@ pub(crate) fn write_maps(pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Re
         let lines: String =
             map.iter().map(|range| format!("{} {} {}\n", range.container_id, range.host_id, range.size)).collect();
         // The kernel takes a map in one write alone.
-        std::fs::write(format!("/proc/{pid}/{file}"), lines).map_err(|error| system(format!("writing {file}"), error))?;
+        std::fs::write(format!("/proc/{pid}/{file}"), lines)
+            .map_err(|error| system(format!("writing {file}"), error))?;
     }
     Ok(())
 }

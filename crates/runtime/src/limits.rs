@@ -121,8 +121,7 @@ pub(crate) struct Filter {
 /// The filter, compiled; `None` when it would allow everything.
 pub(crate) fn filter(from: &spec::Seccomp) -> Result<Option<Filter>> {
     let wrong = |error: seccomp::Error| invalid(format!("linux.seccomp: {error}"));
-    let default_action =
-        seccomp::Action::parse(&from.default_action, from.default_errno_ret).map_err(wrong)?;
+    let default_action = seccomp::Action::parse(&from.default_action, from.default_errno_ret).map_err(wrong)?;
     let mut rules = Vec::with_capacity(from.syscalls.len());
     for rule in &from.syscalls {
         let action = seccomp::Action::parse(&rule.action, rule.errno_ret).map_err(wrong)?;
@@ -141,8 +140,8 @@ pub(crate) fn filter(from: &spec::Seccomp) -> Result<Option<Filter>> {
     if everything(&default_action) && rules.iter().all(|rule| everything(&rule.action)) {
         return Ok(None);
     }
-    let notify = default_action == seccomp::Action::Notify
-        || rules.iter().any(|rule| rule.action == seccomp::Action::Notify);
+    let notify =
+        default_action == seccomp::Action::Notify || rules.iter().any(|rule| rule.action == seccomp::Action::Notify);
     if notify && from.listener_path.is_none() {
         return Err(invalid("linux.seccomp: SCMP_ACT_NOTIFY needs listenerPath"));
     }

@@ -3,7 +3,6 @@
 //! `ro` of a bind mount is an attribute of that mount; of a new file system it is one of the file system too. Words
 //! that are none of these are the file system's own and go to it as they are.
 
-use oci::spec::features::Features;
 use sys::mount::{Attributes, Propagation};
 
 /// The options of one mount.
@@ -159,18 +158,14 @@ pub(crate) fn all_words() -> Vec<String> {
     words
 }
 
-/// Fills in what this module knows.
-pub(crate) fn describe(features: &mut Features) {
-    features.mount_options = all_words();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn words_go_where_they_belong() {
-        let parsed = MountOptions::parse(["rbind", "ro", "rnosuid", "rprivate", "size=64k", "sync", "defaults"]).unwrap();
+        let parsed =
+            MountOptions::parse(["rbind", "ro", "rnosuid", "rprivate", "size=64k", "sync", "defaults"]).unwrap();
         assert_eq!(parsed.bind, Some(Bind::Recursive));
         assert!(parsed.read_only());
         assert_eq!(parsed.recursive.set, Attributes::NO_SUID);

@@ -321,14 +321,18 @@ pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     if let Some(value) = named(&process.selinux_label) {
         if !Path::new("/sys/fs/selinux/enforce").exists() {
-            return Err(Error::Spec("selinux label is specified in config, but selinux is disabled or not supported".into()));
+            return Err(Error::Spec(
+                "selinux label is specified in config, but selinux is disabled or not supported".into(),
+            ));
         }
         return Ok(Some(Label { file: "attr/exec", value }));
     }
     if let Some(profile) = named(&process.apparmor_profile).filter(|profile| profile != "unconfined") {
         let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
         if !enabled.is_ok_and(|text| text.starts_with('Y')) {
-            return Err(Error::Spec("apparmor profile specified in config, but apparmor is disabled or not supported".into()));
+            return Err(Error::Spec(
+                "apparmor profile specified in config, but apparmor is disabled or not supported".into(),
+            ));
         }
         return Ok(Some(Label { file: "attr/apparmor/exec", value: format!("exec {profile}") }));
     }
@@ -345,7 +349,9 @@ impl ProcessPlan {
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
         if process.terminal != matches!(stdio, Stdio::Terminal) {
-            return Err(Error::Spec("process.terminal and the standard streams of the caller contradict each other".into()));
+            return Err(Error::Spec(
+                "process.terminal and the standard streams of the caller contradict each other".into(),
+            ));
         }
         let capabilities = capabilities.map(|from| self::capabilities(from, warnings)).transpose()?.unwrap_or_default();
         let filter = seccomp.map(limits::filter).transpose()?.flatten();

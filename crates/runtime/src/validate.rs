@@ -101,7 +101,7 @@ fn sysctl(name: &str, linux: &Linux, kinds: Kinds) -> Result<()> {
         "kernel.shm_rmid_forced",
     ];
     let dotted = name.replace('/', ".");
-    if dotted.split('.').any(|part| part.is_empty()) {
+    if dotted.split('.').any(str::is_empty) {
         return invalid(format!("linux.sysctl: {name:?} is no kernel parameter"));
     }
     if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
@@ -125,7 +125,9 @@ fn sysctl(name: &str, linux: &Linux, kinds: Kinds) -> Result<()> {
         match dotted.as_str() {
             "kernel.domainname" => return Ok(()),
             "kernel.hostname" => {
-                return invalid("sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field");
+                return invalid(
+                    "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field",
+                );
             }
             _ => {}
         }

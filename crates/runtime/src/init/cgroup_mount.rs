@@ -35,9 +35,8 @@ fn v2(plan: &Plan, mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step
     let covered = target(&rootfs.root, &mount.destination, true)?;
     let attributes = mount.options.attributes;
     let own = plan.namespaces.new.contains(Kinds::CGROUP) || plan.namespaces.joins(Kinds::CGROUP);
-    let mounted = own.then(|| {
-        mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set)
-    });
+    let mounted =
+        own.then(|| mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set));
     let tree = match mounted {
         Some(Ok(tree)) => tree,
         // Refused e.g. in a user namespace without a cgroup namespace of its own.

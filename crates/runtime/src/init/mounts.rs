@@ -94,12 +94,11 @@ fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootF
     }
     let source = if source.as_os_str().is_empty() { Path::new(fstype) } else { source };
     let read_only = options.read_only() && !late;
-    let tree = mount::new_filesystem(fstype, source, &data, read_only, attributes)
-        .map_err(|error| Failure {
-            stage: Stage::Rootfs,
-            errno: error.source.raw_os_error(),
-            message: mount_message(&error),
-        })?;
+    let tree = mount::new_filesystem(fstype, source, &data, read_only, attributes).map_err(|error| Failure {
+        stage: Stage::Rootfs,
+        errno: error.source.raw_os_error(),
+        message: mount_message(&error),
+    })?;
     if options.copy_up {
         copy_up::copy(target.as_fd(), tree.as_fd())
             .with_context(Stage::Rootfs, || format!("tmpcopyup: copying {}", mount.destination.display()))?;

@@ -17,7 +17,9 @@ pub(crate) fn enter(joined: &[Joined]) -> Step {
     let mut refused = Vec::new();
     for one in others {
         match namespace::enter(one.file.as_fd(), one.kind) {
-            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && !user.is_empty() => refused.push(one),
+            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && !user.is_empty() => {
+                refused.push(one);
+            }
             result => result.with_context(Stage::Namespaces, || format!("joining namespace {}", one.path))?,
         }
     }

@@ -34,7 +34,8 @@ pub(super) fn begin(plan: &ProcessPlan) -> Step {
 pub(super) fn settings(plan: &Plan) -> Step {
     let new = plan.namespaces.new;
     if new.contains(Kinds::NETWORK) {
-        loopback().map_err(|error| Failure::new(Stage::Settings, format!("setting up the loopback interface: {error}")))?;
+        loopback()
+            .map_err(|error| Failure::new(Stage::Settings, format!("setting up the loopback interface: {error}")))?;
     }
     if let Some(name) = plan.spec.hostname.as_deref().filter(|name| !name.is_empty()) {
         rustix::system::sethostname(name.as_bytes()).context(Stage::Settings, "sethostname")?;
@@ -87,7 +88,7 @@ pub(super) fn schedule(plan: &ProcessPlan) -> Step {
         user::set_io_priority(class, level).context(Stage::Settings, "setting io priority")?;
     }
     let list = process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.finally.as_deref());
-    list.map_or(Ok(()), |list| pin(list))
+    list.map_or(Ok(()), pin)
 }
 
 fn number_of(table: &[(&str, u32)], name: &str) -> Option<u32> {

@@ -30,9 +30,8 @@ impl Program {
             message: format!("exec: {name:?}: {text}"),
             errno: Some(errno.raw_os_error()),
         })?;
-        let c_string = |text: &[u8]| {
-            CString::new(text).map_err(|_| Failure::new(Stage::Program, "an argument has a NUL byte"))
-        };
+        let c_string =
+            |text: &[u8]| CString::new(text).map_err(|_| Failure::new(Stage::Program, "an argument has a NUL byte"));
         Ok(Self {
             path: c_string(path.as_os_str().as_bytes())?,
             arguments: process.args.iter().map(|text| c_string(text.as_bytes())).collect::<Step<_>>()?,

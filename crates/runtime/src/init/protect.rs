@@ -52,7 +52,9 @@ fn mask(path: &Path, rootfs: &RootFs, empty: &mut Option<OwnedFd>) -> Step {
     let stat = rustix::fs::statat(&found, "", AtFlags::EMPTY_PATH).context(Stage::Rootfs, "stat")?;
     let tree = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         match empty {
-            Some(first) => mount::clone_tree(first.as_fd(), Path::new(""), false).context(Stage::Rootfs, "open_tree")?,
+            Some(first) => {
+                mount::clone_tree(first.as_fd(), Path::new(""), false).context(Stage::Rootfs, "open_tree")?
+            }
             None => empty_directory()?,
         }
     } else {
@@ -79,8 +81,8 @@ fn null(rootfs: &RootFs) -> Step<OwnedFd> {
     let found = rootfs.root.open_at(Path::new("/dev/null"), OFlags::PATH | OFlags::NOFOLLOW);
     let found = found.context(Stage::Rootfs, "/dev/null")?;
     let stat = rustix::fs::statat(&found, "", AtFlags::EMPTY_PATH).context(Stage::Rootfs, "/dev/null")?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(1, 3);
+    let is_null =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == rustix::fs::makedev(1, 3);
     if !is_null {
         return Err(Failure::new(Stage::Rootfs, "/dev/null of the container is not the null device"));
     }

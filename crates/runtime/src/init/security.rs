@@ -14,7 +14,8 @@ use crate::plan::{Label, ProcessPlan};
 /// Opens the file that takes the label, while `/proc` is the host's.
 pub(crate) fn open_label(label: Option<&Label>) -> Step<Option<OwnedFd>> {
     let Some(label) = label else { return Ok(None) };
-    let open = |file: &str| rustix::fs::open(format!("/proc/self/{file}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let open =
+        |file: &str| rustix::fs::open(format!("/proc/self/{file}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
     // Kernels before 5.8 have one file for all modules.
     let opened = open(label.file).or_else(|_| open("attr/exec"));
     opened.map(Some).with_context(Stage::Security, || format!("opening {}", label.file))
@@ -51,8 +52,8 @@ pub(super) fn change_user(plan: &ProcessPlan) -> Step {
     capability::keep_over_user_change(true).context(Stage::Security, "unable to set keep caps")?;
     match user::set_groups(&wanted.additional_gids) {
         // In a user namespace whose map was written without privilege groups cannot be set, nor are there any.
-        Err(error)
-            if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && wanted.additional_gids.is_empty() => {}
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && wanted.additional_gids.is_empty() => {
+        }
         result => result.context(Stage::Security, "setgroups")?,
     }
     user::set_group(wanted.gid).context(Stage::Security, "setgid")?;
