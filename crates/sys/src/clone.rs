@@ -8,11 +8,15 @@ use std::ffi::{CStr, CString, c_char};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::namespace::Kinds;
 
 /// Of clone3(2) only: it does not fit the type of the other flags.
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// This process is the child of a [`spawn`].
+static IS_CLONE: AtomicBool = AtomicBool::new(false);
 
 /// What the new process is to differ in.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,7 +49,8 @@ pub fn threads() -> io::Result<u64> {
 /// Nothing of the caller is dropped or flushed there. Its parent gets SIGCHLD when it ends. A caller with more than
 /// one thread gets `EDEADLK`.
 pub fn spawn(options: &Options<'_>, body: impl FnOnce() -> i32) -> io::Result<Child> {
-    if threads()? != 1 {
+    // Behind a change of the mount namespace /proc may be another's, or none; a clone begins with one thread.
+    if !IS_CLONE.load(Ordering::Relaxed) && threads()? != 1 {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let mut pidfd: libc::c_int = -1;
@@ -76,6 +81,7 @@ pub fn spawn(options: &Options<'_>, body: impl FnOnce() -> i32) -> io::Result<Ch
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
+            IS_CLONE.store(true, Ordering::Relaxed);
             let code = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
             // SAFETY: ends the process without running destructors of what belongs to the caller.
             unsafe { libc::_exit(code) }
