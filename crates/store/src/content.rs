@@ -159,13 +159,23 @@ pub(crate) struct BlobFile {
     pub(crate) digester: Digester,
     pub(crate) size: u64,
     placed: bool,
+    /// A write failed: what is here is not what was meant.
+    broken: bool,
 }
 
 impl BlobFile {
     pub(crate) fn create(inner: &Arc<Inner>) -> Result<Self> {
         let path = inner.root.join(INGEST).join(inner.unique());
         let file = File::create_new(&path).map_err(Error::file("creating", &path))?;
-        Ok(Self { inner: Arc::clone(inner), path, file, digester: Digester::sha256(), size: 0, placed: false })
+        Ok(Self {
+            inner: Arc::clone(inner),
+            path,
+            file,
+            digester: Digester::sha256(),
+            size: 0,
+            placed: false,
+            broken: false,
+        })
     }
 
     /// Uses another hash function than SHA-256; before the first byte.
@@ -175,6 +185,9 @@ impl BlobFile {
 
     /// Moves the file to where its digest says. Behind the gate.
     pub(crate) fn place(mut self, digest: &Digest) -> Result<()> {
+        if self.broken {
+            return Err(Error::file("writing", &self.path)(io::Error::from(io::ErrorKind::WriteZero)));
+        }
         let target = self.inner.blob_path(digest);
         fs::rename(&self.path, &target).map_err(Error::file("creating", &target))?;
         self.placed = true;
@@ -184,7 +197,13 @@ impl BlobFile {
 
 impl Write for BlobFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
+        let written = match self.file.write(bytes) {
+            Ok(written) => written,
+            Err(error) => {
+                self.broken |= error.kind() != io::ErrorKind::Interrupted;
+                return Err(error);
+            }
+        };
         self.digester.update(&bytes[..written]);
         self.size += written as u64;
         Ok(written)

@@ -105,6 +105,8 @@ pub struct LayerIngest {
     diff_id: Option<Digest>,
     /// None once the unpacking side has ended early.
     feed: Option<PipeWriter>,
+    /// Why the blob could not be written (a full disk).
+    failed: Option<io::Error>,
     /// The first bytes, which tell the compression.
     head: Vec<u8>,
     worker: Option<JoinHandle<Result<Unpacked>>>,
@@ -129,6 +131,7 @@ impl LayerIngest {
             expected,
             diff_id,
             feed: Some(feed),
+            failed: None,
             head: Vec::new(),
             worker: Some(worker),
         })
@@ -144,6 +147,9 @@ impl LayerIngest {
             Some(Ok(unpacked)) => unpacked,
             _ => Err(Error::Thread),
         };
+        if let Some(error) = self.failed.take() {
+            return Err(Error::Write(error));
+        }
         // If unpacking ended early, the rest was never hashed: its error is all there is to say.
         let found = self.blob.digester.clone().finish();
         if let Some(expected) = self.expected.as_ref().filter(|_| is_whole || unpacked.is_ok()) {
@@ -175,10 +181,20 @@ fn media_type_of(head: &[u8], is_plain: bool) -> &'static str {
 }
 
 impl Write for LayerIngest {
-    /// Fails early when the layer turns out to be bad; [`LayerIngest::finish`] tells why.
+    /// Fails early when the layer turns out to be bad or the disk is full; [`LayerIngest::finish`] tells why.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(feed) = self.feed.as_mut() else { return Err(io::ErrorKind::BrokenPipe.into()) };
-        let written = self.blob.write(bytes)?;
+        let written = match self.blob.write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                // Dropping the feed without an end ends the unpacking too.
+                self.feed = None;
+                let kind = error.kind();
+                self.failed = Some(error);
+                return Err(kind.into());
+            }
+        };
         if self.head.len() < 4 {
             self.head.extend(bytes.iter().take(4));
         }

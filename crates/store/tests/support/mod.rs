@@ -1,6 +1,6 @@
 //! What the tests of the store share: a store in a directory of its own, tars made by another implementation, and a
 //! picture of a directory tree that two trees can be compared by.
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
