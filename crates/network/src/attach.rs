@@ -66,7 +66,7 @@ impl Network {
                 done.released.push(endpoint);
             }
         }
-        done.problems.extend(self.remove_cables().err());
+        done.problems.extend(self.arrange_cables().err());
         // Without the ports of those that were released.
         done.problems.extend(self.install_firewall().err());
         done
@@ -216,8 +216,8 @@ impl Network {
         kernel.route.request(&[link::delete(link.index)]).map_err(netlink(format!("removing {name}")))
     }
 
-    /// Removes cables in our bridge that belong to no endpoint.
-    fn remove_cables(&self) -> Result<()> {
+    /// Removes cables in our bridge that belong to no endpoint, and plugs in those that do but lost their bridge.
+    fn arrange_cables(&self) -> Result<()> {
         let bridge = self.shared.bridge.index;
         let owned: BTreeSet<_> = {
             let book = self.book();
@@ -226,11 +226,13 @@ impl Network {
         let mut kernel = self.kernel();
         let links = link::list(&mut kernel.route).map_err(netlink("listing interfaces"))?;
         let stale = links.iter().filter(|link| bridge::is_cable(link, bridge) && !owned.contains(&link.name));
-        let requests: Vec<_> = stale.map(|link| link::delete(link.index)).collect();
+        let mut requests: Vec<_> = stale.map(|link| link::delete(link.index)).collect();
+        let loose = links.iter().filter(|link| link.master.is_none() && owned.contains(&link.name));
+        requests.extend(loose.flat_map(|link| [link::set_master(link.index, bridge), link::set_hairpin(&link.name)]));
         match kernel.route.request(&requests) {
             // It went by itself meanwhile.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => Ok(()),
-            other => other.map_err(netlink("removing abandoned interfaces")),
+            other => other.map_err(netlink("arranging interfaces")),
         }
     }
 }

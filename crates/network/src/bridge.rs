@@ -13,6 +13,8 @@ use crate::{Error, Ipv4Cidr, NetworkConfig, Result, ipam, sysctl};
 
 /// How often a subnet is chosen anew because another engine took the same one at the same moment.
 const CHOICES: usize = 4;
+/// How many bridges with the default name and a number there may be.
+const ALTERNATIVES: u32 = 100;
 
 /// The bridge as it stands now.
 #[derive(Debug, Clone, Copy)]
@@ -28,44 +30,75 @@ fn failed(operation: impl Into<String>) -> impl FnOnce(sys::netlink::Error) -> E
     move |source| Error::Netlink { operation, source }
 }
 
-/// Makes the bridge of `config`, or adapts the one that is there. `former` is the address that it had in the state
-/// file; it is kept unless `--bip` says otherwise or another route has taken its subnet meanwhile.
+/// Finds or makes this engine's bridge; returns its name. Another engine's bridge is known by its hardware address,
+/// which is made of the engine's name; it is never touched. With the default name taken, the next free one is used
+/// (`gantry1`, …), or `former`, the one that the state file knows.
+pub(crate) fn claim(socket: &mut Socket, config: &NetworkConfig, former: &str) -> Result<String> {
+    let is_default = config.bridge == NetworkConfig::DEFAULT_BRIDGE;
+    let mut candidates = vec![config.bridge.clone()];
+    if is_default {
+        let stem = NetworkConfig::DEFAULT_BRIDGE.trim_end_matches('0');
+        candidates.extend((1..ALTERNATIVES).map(|number| format!("{stem}{number}")));
+        if let Some(at) = candidates.iter().position(|name| name == former) {
+            let former = candidates.remove(at);
+            candidates.insert(0, former);
+        }
+    }
+    for name in candidates {
+        let mac = own_mac(config);
+        let looking = || format!("looking for {name}");
+        if link::by_name(socket, &name).map_err(failed(looking()))?.is_none() {
+            let created = socket.request(&[link::new_bridge(&name, mac, config.mtu)]);
+            match created {
+                // Another engine was faster: see whose it is.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {}
+                other => other.map_err(failed(format!("creating bridge {name}")))?,
+            }
+            // Containers have no IPv6, and the bridge needs no announcements.
+            sysctl::write(&["ipv6", "conf", &name, "disable_ipv6"], "1")?;
+        }
+        let link = link::by_name(socket, &name).map_err(failed(looking()))?;
+        if link.is_some_and(|link| is_own(config, &link)) {
+            return Ok(name);
+        }
+    }
+    let reason = format!("the interface {} exists, but is not the bridge of this engine", config.bridge);
+    Err(Error::Config { reason })
+}
+
+/// Is this a bridge that this engine has made?
+pub(crate) fn is_own(config: &NetworkConfig, link: &Link) -> bool {
+    link.kind.as_deref() == Some("bridge") && link.mac == Some(own_mac(config))
+}
+
+/// The mark of an engine's bridge: a locally administered address with a hash (FNV-1a) of the engine's name.
+fn own_mac(config: &NetworkConfig) -> MacAddr {
+    let hash =
+        config.instance.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let [a, b, c, d] = hash.to_be_bytes();
+    MacAddr([0x02, 0x47, a, b, c, d])
+}
+
+/// Sets up the claimed bridge of `config`. `former` is the address that it had in the state file; it is kept unless
+/// `--bip` says otherwise or another route has taken its subnet meanwhile.
 pub(crate) fn ensure(socket: &mut Socket, config: &NetworkConfig, former: Option<Ipv4Cidr>) -> Result<Bridge> {
     let name = &config.bridge;
-    let existing = link::by_name(socket, name).map_err(failed(format!("looking for {name}")))?;
-    if existing.as_ref().is_some_and(|link| link.kind.as_deref() != Some("bridge")) {
-        return Err(Error::Config { reason: format!("the interface {name} exists, but is not a bridge") });
-    }
-    let mut bridge = None;
+    let found = link::by_name(socket, name).map_err(failed(format!("looking for {name}")))?;
+    let link = found.ok_or_else(|| Error::Config { reason: format!("the bridge {name} vanished") })?;
+    let mut address = choose(socket, config, former, link.index)?;
     for _ in 0..CHOICES {
-        let address = choose(socket, config, former, existing.as_ref())?;
-        let link = match link::by_name(socket, name).map_err(failed(format!("looking for {name}")))? {
-            Some(link) => link,
-            None => create(socket, config, address)?,
-        };
         adapt(socket, config, &link, address)?;
-        bridge = Some(Bridge { index: link.index, address });
         if config.bip.is_some() || !shared(socket, link.index, address)? {
             break;
         }
+        address = choose(socket, config, former, link.index)?;
     }
-    let bridge = bridge.ok_or(Error::NoFreeSubnet)?;
     if config.ip_forward {
         sysctl::ensure(&["ipv4", "ip_forward"], "1")?;
     }
     // Lets the host reach published ports through 127.0.0.1; the table's chain `raw` keeps containers from doing so.
     sysctl::ensure(&["ipv4", "conf", name, "route_localnet"], "1")?;
-    Ok(bridge)
-}
-
-fn create(socket: &mut Socket, config: &NetworkConfig, address: Ipv4Cidr) -> Result<Link> {
-    let name = &config.bridge;
-    let create = link::new_bridge(name, MacAddr::for_address(address.address), config.mtu);
-    socket.request(&[create]).map_err(failed(format!("creating bridge {name}")))?;
-    // Containers have no IPv6, and the bridge needs no announcements.
-    sysctl::write(&["ipv6", "conf", name, "disable_ipv6"], "1")?;
-    let made = link::by_name(socket, name).map_err(failed(format!("looking for {name}")))?;
-    made.ok_or_else(|| Error::Config { reason: format!("the bridge {name} vanished") })
+    Ok(Bridge { index: link.index, address })
 }
 
 /// Gives the bridge its address, removes others, and sets it up.
@@ -91,19 +124,13 @@ fn adapt(socket: &mut Socket, config: &NetworkConfig, link: &Link, address: Ipv4
     socket.request(&requests).map_err(failed(format!("giving {name} the address {address}")))
 }
 
-fn choose(
-    socket: &mut Socket,
-    config: &NetworkConfig,
-    former: Option<Ipv4Cidr>,
-    existing: Option<&Link>,
-) -> Result<Ipv4Cidr> {
+fn choose(socket: &mut Socket, config: &NetworkConfig, former: Option<Ipv4Cidr>, own: u32) -> Result<Ipv4Cidr> {
     if let Some(bip) = config.bip {
         if !ipam::is_host(bip, bip.address) || bip.prefix_len > 30 {
             return Err(Error::Config { reason: format!("--bip {bip} is not the address of a host in a subnet") });
         }
         return Ok(bip);
     }
-    let own = existing.map(|link| link.index);
     let used = used_subnets(socket, own)?;
     match former {
         Some(former) if !used.iter().any(|other| former.overlaps(*other)) => Ok(former),
@@ -112,15 +139,15 @@ fn choose(
 }
 
 /// What the host uses already: its addresses and routes but for those of `own` link, and its name servers.
-fn used_subnets(socket: &mut Socket, own: Option<u32>) -> Result<Vec<Ipv4Cidr>> {
+fn used_subnets(socket: &mut Socket, own: u32) -> Result<Vec<Ipv4Cidr>> {
     let addresses = address::list(socket).map_err(failed("listing addresses"))?;
     let routes = route::list(socket).map_err(failed("listing routes"))?;
     let mut used: Vec<_> = addresses
         .iter()
-        .filter(|other| Some(other.link) != own)
+        .filter(|other| other.link != own)
         .map(|other| Ipv4Cidr::new(other.address, other.prefix_len))
         .collect();
-    let foreign = routes.iter().filter(|route| route.prefix_len > 0 && (own.is_none() || route.link != own));
+    let foreign = routes.iter().filter(|route| route.prefix_len > 0 && route.link != Some(own));
     used.extend(foreign.map(|route| Ipv4Cidr::new(route.destination, route.prefix_len)));
     let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let servers = resolv_conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());

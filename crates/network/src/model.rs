@@ -20,7 +20,8 @@ pub struct NetworkConfig {
     /// Tells this engine from others in the same network namespace: names its nftables table (`gantry-<instance>`).
     /// 1 to 15 characters of `[a-z0-9-]`; stable over restarts (a hash of the data root is a good choice).
     pub instance: String,
-    /// Name of the bridge, e.g. `gantry0` (`--bridge-name`). It belongs to this engine alone.
+    /// Name of the bridge (`--bridge-name`). It belongs to this engine alone: one that another engine or anybody else
+    /// has made is an error, but for [`NetworkConfig::DEFAULT_BRIDGE`], instead of which the next free number is taken.
     pub bridge: String,
     /// `<data-root>/network.json`: ids, subnet and endpoints, replaced atomically at each change.
     pub state_path: PathBuf,
@@ -43,6 +44,9 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// The name that stands for "`gantry0`, or whatever number is free".
+    pub const DEFAULT_BRIDGE: &str = "gantry0";
+
     /// dockerd's defaults for an engine called `instance`.
     pub fn new(instance: impl Into<String>, bridge: impl Into<String>, state_path: impl Into<PathBuf>) -> Self {
         Self {

@@ -71,19 +71,20 @@ pub(crate) struct Kernel {
 impl Network {
     /// Restores the state, and makes bridge, sysctls and firewall table, so that they are there before any container.
     /// Endpoints of a former life are kept until `reconcile` says which of them live.
-    pub fn open(config: NetworkConfig) -> Result<Self> {
+    pub fn open(mut config: NetworkConfig) -> Result<Self> {
         validate(&config)?;
         let mut state = State::load(&config.state_path, &config.bridge)?;
         let open = |family| Socket::open(family).map_err(netlink("opening a netlink socket"));
         let mut kernel = Kernel { route: open(Family::Route)?, firewall: open(Family::Netfilter)?, closed: false };
+        // Before anything is made: the ids must not be forgotten, and a missing directory shows here.
+        state.save(&config.state_path)?;
+        config.bridge = bridge::claim(&mut kernel.route, &config, &state.bridge_name)?;
         if state.bridge_name != config.bridge {
-            kernel.remove_bridge(&state.bridge_name)?;
+            kernel.remove_bridge(&config, &state.bridge_name)?;
             state.endpoints.clear();
             state.bridge_address = None;
             state.bridge_name.clone_from(&config.bridge);
         }
-        // Before anything is made: ids and the bridge's name must not be forgotten, and a missing directory shows here.
-        state.save(&config.state_path)?;
         let bridge = bridge::ensure(&mut kernel.route, &config, state.bridge_address)?;
         if state.bridge_address.is_some_and(|former| former.network() != bridge.address.network()) {
             // Nobody can be reached at the old addresses any more.
@@ -222,7 +223,7 @@ impl Network {
         let mut batch = Batch::new();
         self.shared.rules.remove(&mut batch);
         let own = batch.commit(&mut kernel.firewall);
-        let bridge = kernel.remove_bridge(&self.shared.config.bridge);
+        let bridge = kernel.remove_bridge(&self.shared.config, &self.shared.config.bridge);
         foreign.and(own).map_err(netlink("removing firewall rules"))?;
         bridge
     }
@@ -311,10 +312,10 @@ impl Network {
 }
 
 impl Kernel {
-    /// Removes a bridge of this name, if there is one.
-    pub(crate) fn remove_bridge(&mut self, name: &str) -> Result<()> {
+    /// Removes the bridge of this name, if it is there and this engine's.
+    fn remove_bridge(&mut self, config: &NetworkConfig, name: &str) -> Result<()> {
         let found = link::by_name(&mut self.route, name).map_err(netlink(format!("looking for {name}")))?;
-        match found.filter(|link| link.kind.as_deref() == Some("bridge")) {
+        match found.filter(|link| bridge::is_own(config, link)) {
             Some(link) => {
                 let removed = self.route.request(&[link::delete(link.index)]);
                 removed.map_err(netlink(format!("removing bridge {name}")))

@@ -318,3 +318,51 @@ fn many_containers_at_once() {
         traffic_passes(&world, container);
     }
 }
+
+#[test]
+fn two_engines_with_the_default_bridge() {
+    let world = World::new();
+    let open = |instance: &str| {
+        let mut config = world.config(instance);
+        config.bridge = network::NetworkConfig::DEFAULT_BRIDGE.to_owned();
+        world.host.run(|| Network::open(config)).unwrap()
+    };
+    let bridge = |net: &Network| net.inspect("bridge").unwrap().options["com.docker.network.bridge.name"].clone();
+    let (one, two) = (open("one"), open("two"));
+    assert_eq!((bridge(&one).as_str(), bridge(&two).as_str()), ("gantry0", "gantry1"));
+    let (first, second) = (world.start(&one, &[tcp(80, "8080")]), world.start(&two, &[tcp(80, "8081")]));
+    // The second one opens first after a restart, and keeps its bridge.
+    drop((one, two));
+    let two = open("two");
+    assert_eq!(bridge(&two), "gantry1");
+    assert!(world.host.run(|| two.reconcile(std::slice::from_ref(&second.attachment.endpoint.id))).released.is_empty());
+    traffic_passes(&world, &first);
+    traffic_passes(&world, &second);
+    // A bridge that somebody else made is not taken over.
+    let mut config = world.config("three");
+    config.bridge = "gantry1".to_owned();
+    let error = world.host.run(|| Network::open(config)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "invalid network configuration: the interface gantry1 exists, but is not the bridge of this engine"
+    );
+}
+
+#[test]
+fn a_lost_bridge_is_made_again() {
+    let world = World::new();
+    let net = world.open("lost");
+    let container = world.start(&net, &[tcp(80, "8080")]);
+    world.host.run(|| {
+        let mut socket = lan::route_socket();
+        let bridge = sys::netlink::link::by_name(&mut socket, "br-lost").unwrap().unwrap();
+        socket.request(&[sys::netlink::link::delete(bridge.index)]).unwrap();
+    });
+    drop((net, container.attachment.reserved));
+    let net = world.open("lost");
+    let done = world.host.run(|| net.reconcile(std::slice::from_ref(&container.attachment.endpoint.id)));
+    assert!(done.problems.is_empty(), "{:?}", done.problems);
+    let endpoint = container.attachment.endpoint;
+    let attachment = network::Attachment { endpoint, reserved: vec![] };
+    traffic_passes(&world, &Container { place: container.place, attachment });
+}

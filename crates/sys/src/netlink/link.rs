@@ -153,6 +153,13 @@ pub fn set_up(index: u32) -> Message {
     Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, IFF_UP, IFF_UP))
 }
 
+/// Plugs an interface into a bridge.
+pub fn set_master(index: u32, master: u32) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
+    message.u32(IFLA_MASTER, master);
+    message
+}
+
 /// Sets the largest packet, bytes.
 pub fn set_mtu(index: u32, mtu: u32) -> Message {
     let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
