@@ -23,8 +23,11 @@ pub struct NetworkConfig {
     /// Name of the bridge (`--bridge-name`). It belongs to this engine alone: one that another engine or anybody else
     /// has made is an error, but for [`NetworkConfig::DEFAULT_BRIDGE`], instead of which the next free number is taken.
     pub bridge: String,
-    /// `<data-root>/network.json`: ids, subnet and endpoints, replaced atomically at each change.
+    /// `<data-root>/network.json`: ids, bridge and subnet; they stay the same over reboots.
     pub state_path: PathBuf,
+    /// `<exec-root>/endpoints.json`: who is attached. It changes with each container and is void after a reboot: best
+    /// on a tmpfs. `None`: beside `state_path`.
+    pub endpoints_path: Option<PathBuf>,
     /// `--bip`: address of the bridge with the length of its prefix. `None`: what the state file says, else a free /16.
     pub bip: Option<Ipv4Cidr>,
     /// `--fixed-cidr`: containers get addresses of this part of the subnet only.
@@ -53,6 +56,7 @@ impl NetworkConfig {
             instance: instance.into(),
             bridge: bridge.into(),
             state_path: state_path.into(),
+            endpoints_path: None,
             bip: None,
             fixed_cidr: None,
             default_gateway: None,

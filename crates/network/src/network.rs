@@ -73,25 +73,20 @@ impl Network {
     /// Endpoints of a former life are kept until `reconcile` says which of them live.
     pub fn open(mut config: NetworkConfig) -> Result<Self> {
         validate(&config)?;
-        let mut state = State::load(&config.state_path, &config.bridge)?;
+        let mut state = State::load(&config)?;
         let open = |family| Socket::open(family).map_err(netlink("opening a netlink socket"));
         let mut kernel = Kernel { route: open(Family::Route)?, firewall: open(Family::Netfilter)?, closed: false };
         // Before anything is made: the ids must not be forgotten, and a missing directory shows here.
-        state.save(&config.state_path)?;
-        config.bridge = bridge::claim(&mut kernel.route, &config, &state.bridge_name)?;
-        if state.bridge_name != config.bridge {
-            kernel.remove_bridge(&config, &state.bridge_name)?;
-            state.endpoints.clear();
-            state.bridge_address = None;
-            state.bridge_name.clone_from(&config.bridge);
+        state.save_identity()?;
+        state.save_endpoints()?;
+        config.bridge = bridge::claim(&mut kernel.route, &config, state.bridge_name())?;
+        if state.bridge_name() != config.bridge {
+            kernel.remove_bridge(&config, state.bridge_name())?;
+            state.set_bridge_name(&config.bridge);
         }
-        let bridge = bridge::ensure(&mut kernel.route, &config, state.bridge_address)?;
-        if state.bridge_address.is_some_and(|former| former.network() != bridge.address.network()) {
-            // Nobody can be reached at the old addresses any more.
-            state.endpoints.retain(|_, endpoint| endpoint.network != NetworkKind::Bridge);
-        }
-        state.bridge_address = Some(bridge.address);
-        state.save(&config.state_path)?;
+        let bridge = bridge::ensure(&mut kernel.route, &config, state.bridge_address())?;
+        state.set_bridge_address(bridge.address);
+        state.save_identity()?;
         let rules = Rules {
             table: format!("gantry-{}", config.instance),
             bridge: config.bridge.clone(),
@@ -301,7 +296,7 @@ impl Network {
     }
 
     pub(crate) fn save(&self, book: &Book) -> Result<()> {
-        book.state.save(&self.shared.config.state_path)
+        book.state.save_endpoints()
     }
 
     fn log_failure(&self, result: Result<()>) {
