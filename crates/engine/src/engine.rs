@@ -191,11 +191,11 @@ fn open(config: &EngineConfig) -> Result<Opened> {
 }
 
 fn network_config(config: &EngineConfig) -> Result<NetworkConfig> {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    config.data_root.hash(&mut hasher);
-    let instance = format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff);
+    use std::os::unix::ffi::OsStrExt;
+    // Names the firewall's table and marks the bridge: the same for ever, whatever compiler built this engine.
+    let instance = oci::Digest::of(config.data_root.as_os_str().as_bytes()).hex()[..12].to_owned();
     let mut network = NetworkConfig::new(instance, &config.bridge_name, config.data_root.join("network.json"));
+    network.endpoints_path = Some(config.exec_root.join("endpoints.json"));
     let cidr = |text: &Option<String>| {
         text.as_ref().map(|text| text.parse().map_err(|e: network::Error| Error::invalid(e.to_string()))).transpose()
     };
