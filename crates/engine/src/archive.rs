@@ -10,7 +10,7 @@
 //!
 //! Whoever reads slowly slows the thread down; whoever goes away ends it.
 
-mod flow;
+pub(crate) mod flow;
 mod view;
 
 use std::io;

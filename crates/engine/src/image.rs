@@ -19,14 +19,25 @@
 //!
 //! A `body` is any `Stream<Item = std::io::Result<Bytes>> + Send + Unpin + 'static`.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod changes;
+mod commit;
+pub mod hello;
+mod import;
+mod inspect;
+mod list;
+mod load;
+mod pattern;
+mod progress;
+mod pull;
+mod push;
+mod remove;
+mod save;
+mod words;
 
 use api::Filters;
 use api::auth::AuthConfig;
-use api::progress::Message;
-use futures_util::Stream;
-use tokio::sync::mpsc;
+
+pub use progress::ProgressStream;
 
 /// `GET /images/json`.
 #[derive(Debug, Clone, Default)]
@@ -119,23 +130,4 @@ pub struct CommitOptions {
     pub pause: bool,
     /// `changes`, each one instruction.
     pub changes: Vec<String>,
-}
-
-/// Lines of a progress stream, in order.
-#[derive(Debug)]
-pub struct ProgressStream {
-    /// Read before the stream was handed out, to tell an error before the first line from one after it.
-    pub(crate) first: Option<Message>,
-    pub(crate) rest: mpsc::Receiver<Message>,
-}
-
-impl Stream for ProgressStream {
-    type Item = Message;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Message>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(first)),
-            None => self.rest.poll_recv(context),
-        }
-    }
 }

@@ -26,6 +26,7 @@ mod resolve;
 mod tls;
 mod transport;
 mod upload;
+mod web;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub use error::{Error, ErrorKind, RegistryError, RegistryErrors, Result};
 pub use progress::{LayerStatus, Progress, QUEUE, Sender};
 pub use pull::Pulled;
 pub use push::Pushed;
+pub use web::Download;
 
 use hosts::Insecure;
 

@@ -109,7 +109,7 @@ impl Client {
             return Ok(token);
         }
         let text = format!("login attempt to {url} failed with status: {status}");
-        Err(if status == StatusCode::UNAUTHORIZED { Error::Auth(text) } else { Error::Setup(text) })
+        Err(Error::Setup(text))
     }
 }
 

@@ -16,7 +16,7 @@ const ZSTD_WINDOW_LOG: u32 = 27;
 const BUFFER: usize = 64 << 10;
 
 /// A reader of the plain bytes of a stream in whatever compression.
-pub(crate) fn plain<'a>(mut stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub fn plain<'a>(mut stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut head = [0; 6];
     let mut filled = 0;
     while filled < head.len() {

@@ -50,6 +50,7 @@ mod tree;
 mod unpack;
 mod usage;
 
+pub use compression::plain;
 pub use changes::{ChangeKind, PathChange};
 pub use content::{Blob, Ingest};
 pub use error::{Error, ErrorKind, Result};
