@@ -251,3 +251,26 @@ fn a_udp_client_that_goes_on_sending_reaches_the_next_container() {
     }
     assert_ne!(addresses[0], addresses[1]);
 }
+
+#[test]
+fn ping_passes_the_translation() {
+    let world = World::new();
+    let net = world.open("ping");
+    let container = world.start(&net, &[]);
+    let gateway = container.attachment.endpoint.gateway.unwrap();
+    for target in [gateway, INTERNET] {
+        container.place.run(|| {
+            use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::ICMP)).unwrap();
+            sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(lan::PATIENCE)).unwrap();
+            // Type 8, code 0, checksum, identifier 1, sequence number 1: the sum of all words is 0xffff.
+            let echo = [8, 0, 0xf7, 0xfd, 0, 1, 0, 1];
+            let to = std::net::SocketAddrV4::new(target, 0);
+            rustix::net::sendto(&socket, &echo, SendFlags::empty(), &to).unwrap();
+            let mut answer = [0; 64];
+            let (len, _) = rustix::net::recv(&socket, &mut answer, RecvFlags::empty()).unwrap();
+            // After an IP header of 20 bytes: an echo reply of the same numbers.
+            assert_eq!((len, answer[20], &answer[24..28]), (28, 0, &[0, 1, 0, 1][..]), "{target}");
+        });
+    }
+}
