@@ -13,7 +13,7 @@
 //! | a run directory without a record | ended and removed |
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use network::{Attachment, EndpointId};
@@ -97,7 +97,7 @@ fn survey(engine: &Engine) -> Result<(Vec<Found>, BTreeMap<String, Attachment>)>
             tracing::warn!(snapshot, %error, "removing a snapshot without container");
         }
     }
-    remove_strangers(&engine.config.exec_root.join("containers"), &known);
+    remove_strangers(engine, &known);
     let found: Vec<Found> = records.into_iter().map(|record| examine(engine, record)).collect();
     let live: Vec<EndpointId> = found
         .iter()
@@ -148,12 +148,12 @@ fn remove(path: &Path) {
 }
 
 /// Run directories that belong to no record: their containers are ended.
-fn remove_strangers(root: &Path, known: &BTreeSet<&str>) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+fn remove_strangers(engine: &Engine, known: &BTreeSet<&str>) {
+    let config = &engine.config;
+    for entry in std::fs::read_dir(config.exec_root.join("containers")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(name.as_str()) {
-            let directories = Directories { data: PathBuf::new(), exec: entry.path() };
-            give_up(&directories);
+            give_up(&Directories::new(&config.data_root, &config.exec_root, &name));
         }
     }
 }

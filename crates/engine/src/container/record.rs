@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <data-root>/containers/<id>/config.json      this record            <exec-root>/containers/<id>/config.json   OCI spec
-//!                             hostname hosts resolv.conf                                          shim.json shim.sock
+//!                             hostname hosts resolv.conf                                          shim.json shim.log
 //!                             <id>-json.log                                                       exit.json rootfs/
 //! ```
 //!
@@ -272,6 +272,9 @@ impl Record {
     }
 }
 
+/// Digits of the id in the name of a socket: as good as unique, and short.
+const SOCKET_DIGITS: usize = 24;
+
 /// Where the files of one container are.
 #[derive(Debug, Clone)]
 pub struct Directories {
@@ -279,17 +282,23 @@ pub struct Directories {
     pub data: PathBuf,
     /// `<exec-root>/containers/<id>`: the bundle, gone after the container stopped.
     pub exec: PathBuf,
+    /// `<exec-root>/shims/<beginning of the id>`: a path of its own, because a socket's may have 107 bytes only.
+    pub socket: PathBuf,
 }
 
 impl Directories {
     /// Of this container under these roots.
     pub fn new(data_root: &Path, exec_root: &Path, id: &str) -> Self {
-        Self { data: data_root.join("containers").join(id), exec: exec_root.join("containers").join(id) }
+        Self {
+            data: data_root.join("containers").join(id),
+            exec: exec_root.join("containers").join(id),
+            socket: exec_root.join("shims").join(&id[..id.len().min(SOCKET_DIGITS)]),
+        }
     }
 
     /// Where the shim listens.
     pub fn shim_socket(&self) -> PathBuf {
-        self.exec.join("shim.sock")
+        self.socket.clone()
     }
 
     /// What the shim is told.

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use network::{AttachRequest, EndpointId, NetworkKind, Sandbox};
 use shim::client::{self, Client, Spawned};
-use shim::protocol::{FailureKind, Request};
+use shim::protocol::{FailureKind, Request as ShimRequest};
 
-use super::actor::Actor;
+use super::actor::{Actor, Request};
 use super::monitor::{self, Events, Monitor};
 use super::prepare::{self, Prepared};
 use super::record::{Directories, MountKind, Record};
@@ -44,6 +44,13 @@ struct Failed {
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self { error, exit_code: 128 }
+    }
+}
+
+impl Engine {
+    /// Starts the process of a container; `NotModified` when it runs.
+    pub async fn container_start(&self, id: &str) -> Result<()> {
+        self.containers.get(id)?.ask(|reply| Request::Start { by_restart: false, reply }).await
     }
 }
 
@@ -157,6 +164,7 @@ impl Actor {
 /// Removes the run directory with everything in it.
 pub(crate) fn discard(directories: &Directories) {
     prepare::release_shared_memory(directories);
+    let _ = std::fs::remove_file(&directories.socket);
     match std::fs::remove_dir_all(&directories.exec) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             tracing::warn!(path = %directories.exec.display(), %error, "removing a run directory");
@@ -179,7 +187,7 @@ fn launch(engine: &Engine, record: &Record, directories: &Directories) -> Result
 
 fn run(engine: &Engine, record: &Record, directories: &Directories, prepared: &Prepared) -> Result<Launched, Failed> {
     let spawned = client::spawn(&engine.config.program, &directories.exec, &prepared.config);
-    let Spawned { mut client, mut process } = spawned.map_err(|e| create_failed(&e))?;
+    let Spawned { mut client, mut process } = spawned.map_err(|e| create_failed(&e, directories))?;
     let mut joined = None;
     match steps(engine, record, directories, prepared, &mut client, &mut joined) {
         Ok((pid, events, started_at)) => Ok(Launched {
@@ -191,7 +199,7 @@ fn run(engine: &Engine, record: &Record, directories: &Directories, prepared: &P
             started_at,
         }),
         Err(failed) => {
-            let _ = client.run(&Request::Shutdown);
+            let _ = client.run(&ShimRequest::Shutdown);
             drop(client);
             if let Some(endpoint) = joined.as_ref().and_then(Joined::endpoint) {
                 let _ = engine.network.detach(&endpoint.id);
@@ -210,7 +218,7 @@ fn steps(
     client: &mut Client,
     joined: &mut Option<Joined>,
 ) -> Result<(i32, StdStream, Timestamp), Failed> {
-    let (pid, warnings) = client.create().map_err(|e| create_failed(&e))?;
+    let (pid, warnings) = client.create().map_err(|e| create_failed(&e, directories))?;
     for warning in warnings {
         tracing::warn!(container = %record.id, warning, "a setting was not applied");
     }
@@ -224,7 +232,7 @@ fn steps(
     // Before the program runs, so that not a byte is missed.
     engine.waiting.connect(&record.id, &directories.shim_socket());
     let started_at = Timestamp::now();
-    client.run(&Request::Start).map_err(|e| create_failed(&e))?;
+    client.run(&ShimRequest::Start).map_err(|e| create_failed(&e, directories))?;
     Ok((pid, events, started_at))
 }
 
@@ -254,9 +262,15 @@ fn join(engine: &Engine, record: &Record, pid: i32, kind: Option<NetworkKind>) -
 }
 
 /// Docker's wrapping of what the runtime said, and the exit code that it means.
-fn create_failed(error: &client::Error) -> Failed {
-    let refused = matches!(error, client::Error::Refused(_));
-    let inner = if refused { format!("runc create failed: {error}") } else { error.to_string() };
+fn create_failed(error: &client::Error, directories: &Directories) -> Failed {
+    let inner = match error {
+        client::Error::Refused(_) => format!("runc create failed: {error}"),
+        // It died: its last words say more than the broken connection.
+        _ => match std::fs::read_to_string(directories.exec.join(shim::LOG)) {
+            Ok(words) if !words.trim().is_empty() => format!("{error}: {}", words.trim()),
+            _ => error.to_string(),
+        },
+    };
     let mut text = format!(
         "failed to create task for container: failed to create shim task: OCI runtime create failed: {inner}: unknown"
     );

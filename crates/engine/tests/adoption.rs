@@ -1,0 +1,63 @@
+//! Containers outlive their engine, and the next engine knows what happened in between.
+#![allow(missing_docs)]
+
+mod support;
+
+use support::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_container_is_adopted() {
+    let world = World::new().await;
+    let id = world.run("web", World::request(&["sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; exit 9"])).await;
+    let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
+    let world = world.restart().await;
+    let state = world.engine.container_inspect("web", false).await.unwrap().state;
+    assert_eq!((state.status.as_str(), state.pid), ("running", pid));
+    let exec = api::exec::CreateRequest { cmd: Some(vec!["touch".into(), "/tmp/end".into()]), ..Default::default() };
+    let exec = world.engine.exec_create(&id, exec).await.unwrap().id;
+    world.engine.exec_start(&exec, api::exec::StartRequest { detach: true, ..Default::default() }).await.unwrap();
+    assert_eq!(world.exit_code(&id).await, 9);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_without_engine_is_known_later() {
+    let world = World::new().await;
+    let id = world.run("web", World::request(&["sh", "-c", "read line; exit 6"])).await;
+    // The container ends while the first engine is being dropped or after it: either way the second one knows.
+    let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
+    let engine = world.restart_after(|| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+    });
+    let world = engine.await;
+    assert_eq!(world.exit_code(&id).await, 137);
+    let state = world.engine.container_inspect(&id, false).await.unwrap().state;
+    assert_eq!((state.status.as_str(), state.exit_code), ("exited", 137));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shall_always_run_comes_back() {
+    let world = World::new().await;
+    let mut request = World::request(&["sleep", "1000"]);
+    request.host_config.restart_policy.name = "always".into();
+    let id = world.run("always", request).await;
+    world.engine.container_stop(&id, engine::StopOptions { timeout_s: Some(0), signal: None }).await.unwrap();
+    let world = world.restart().await;
+    let mut watch = world.engine.container(&id).unwrap().watch();
+    watch.wait_for(|r| r.state.status.has_process()).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn halves_are_removed() {
+    let world = World::new().await;
+    let containers = world.config.data_root.join("containers");
+    std::fs::create_dir_all(containers.join("f".repeat(64))).unwrap();
+    std::fs::create_dir_all(containers.join(".removing-x")).unwrap();
+    std::fs::create_dir_all(world.config.exec_root.join("containers").join("e".repeat(64)).join("rootfs")).unwrap();
+    world.engine.store.snapshot_create(&"d".repeat(64), None, store::SnapshotOptions::default()).unwrap();
+    let world = world.restart().await;
+    assert!(world.engine.store.snapshots().is_empty());
+    world.end().await;
+}
