@@ -120,7 +120,7 @@ fn dispatch(program: &'static str, words: &[String]) -> Result<u8, Error> {
     match flags::parse(program, command, &called, &rest[used..])? {
         flags::Parsed::Help { deprecated } => {
             if deprecated {
-                terminal::print_error("Flag shorthand -h has been deprecated, use --help\n");
+                terminal::print("Flag shorthand -h has been deprecated, use --help\n");
             }
             terminal::print(&flags::page(program, command, &called));
             Ok(0)
@@ -166,7 +166,11 @@ fn unknown(program: &'static str, words: &[String]) -> Result<u8, Error> {
         )));
     }
     match words.get(1).map(String::as_str) {
-        None | Some("--help" | "-h" | "help") => {
+        None => {
+            terminal::print_error(&flags::group_page(program, first));
+            Ok(0)
+        }
+        Some("--help" | "-h" | "help") => {
             terminal::print(&flags::group_page(program, first));
             Ok(0)
         }

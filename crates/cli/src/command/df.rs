@@ -75,7 +75,7 @@ fn is_active(container: &Summary) -> bool {
 
 /// `reclaimable` comes with its share of the whole, where that can be told.
 fn row(kind: &str, count: usize, active: usize, size: i64, reclaimable: Option<i64>) -> Row {
-    let mut text = human::size(reclaimable.unwrap_or(0));
+    let mut text = human::size_precise(reclaimable.unwrap_or(0));
     if let Some(part) = reclaimable.filter(|_| size > 0) {
         text.push_str(&format!(" ({}%)", i128::from(part) * 100 / i128::from(size)));
     }
@@ -83,7 +83,7 @@ fn row(kind: &str, count: usize, active: usize, size: i64, reclaimable: Option<i
         ("Type", kind.to_owned()),
         ("TotalCount", count.to_string()),
         ("Active", active.to_string()),
-        ("Size", human::size(size)),
+        ("Size", human::size_precise(size)),
         ("Reclaimable", text),
     ])
 }
@@ -94,17 +94,21 @@ fn detailed(usage: &DiskUsage) -> Result<String, Error> {
         let format = listing.format("table", false)?;
         listing.show(&format, rows)
     };
-    let images: Vec<Row> =
-        usage.images.iter().flatten().flat_map(|summary| image::rows(summary, false, true)).collect();
+    let images: Vec<Row> = usage
+        .images
+        .iter()
+        .flatten()
+        .flat_map(|summary| image::rows(summary, false, true).into_iter().take(1))
+        .collect();
     let containers: Vec<Row> = usage.containers.iter().flatten().map(|container| ps::row(container, true)).collect();
     let volumes: Vec<Row> = usage.volumes.iter().flatten().map(volume::row).collect();
     let mut text = String::from("Images space usage:\n\n");
     text.push_str(&table(
         &[
-            ("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("VirtualSize", "SIZE"),
+            ("Repository", "REPOSITORY"), ("Tag", "TAG"), ("ID", "IMAGE ID"), ("CreatedSince", "CREATED"), ("Size", "SIZE"),
             ("SharedSize", "SHARED SIZE"), ("UniqueSize", "UNIQUE SIZE"), ("Containers", "CONTAINERS"),
         ],
-        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.VirtualSize}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
         &images,
     )?);
     text.push_str("\nContainers space usage:\n\n");

@@ -33,7 +33,7 @@ pub(crate) async fn events(call: Invocation) -> Result<u8, Error> {
         lines.push(&piece)?;
         while let Some(event) = lines.next::<Value>()? {
             let text = match &template {
-                Some(template) => template.execute(&Data::new(&event)).map_err(Error::plain)?,
+                Some(template) => template.execute(&Data::new(&complete(event, format))).map_err(Error::plain)?,
                 None => api::json::from_value(&event)
                     .map(|event| line(&event))
                     .map_err(|error| Error::Protocol(error.to_string()))?,
@@ -42,6 +42,18 @@ pub(crate) async fn events(call: Invocation) -> Result<u8, Error> {
         }
     }
     Ok(0)
+}
+
+/// The members that the JSON leaves out when they are empty: a template may ask for them all the same.
+fn complete(mut event: Value, format: Option<&str>) -> Value {
+    if let Value::Object(members) = &mut event
+        && !format.is_some_and(|format| format.contains("json ."))
+    {
+        for name in ["status", "id", "from", "scope"] {
+            members.entry(name).or_insert_with(|| "".into());
+        }
+    }
+    event
 }
 
 /// `TIME TYPE ACTION ID (name=value, …)`.

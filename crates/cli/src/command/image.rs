@@ -115,7 +115,7 @@ fn names(image: &Summary, by_digest: bool) -> Vec<[String; 3]> {
 
 fn row(image: &Summary, repository: String, tag: String, digest: String, short: bool) -> Row {
     let created = Timestamp::from_second(image.created).unwrap_or_default();
-    let known = |size: i64| if size == -1 { "N/A".to_owned() } else { human::size(size) };
+    let known = |size: i64| if size == -1 { "N/A".to_owned() } else { human::size_precise(size) };
     let unique = if image.shared_size == -1 || image.size == -1 { -1 } else { image.size - image.shared_size };
     let size = image.virtual_size.filter(|size| *size > 0).unwrap_or(image.size);
     Row::new([
@@ -127,7 +127,7 @@ fn row(image: &Summary, repository: String, tag: String, digest: String, short: 
         ("CreatedAt", human::local(created)),
         ("Size", human::size(image.size)),
         ("Containers", if image.containers == -1 { "N/A".into() } else { image.containers.to_string() }),
-        ("VirtualSize", human::size(size)),
+        ("VirtualSize", human::size_precise(size)),
         ("SharedSize", known(image.shared_size)),
         ("UniqueSize", known(unique)),
     ])

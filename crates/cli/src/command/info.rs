@@ -28,14 +28,17 @@ pub(crate) async fn info(call: Invocation) -> Result<u8, Error> {
                 json!({"Debug": debug, "Version": VERSION, "Os": "linux", "Context": "default"}),
             );
         }
-        let text = template.execute(&Data::new(&value)).map_err(Error::plain)?;
+        let text = template.execute(&Data::row(&value, None, "system.dockerInfo")).map_err(|why| {
+            terminal::print("\n");
+            Error::plain(why)
+        })?;
         terminal::print(&format!("{text}\n"));
         return Ok(0);
     }
     terminal::print(&format!(
         "Client:\n Version:    {VERSION}\n Context:    default\n Debug Mode: {debug}\n\nServer:\n"
     ));
-    let info: Info = client.get("/info", &Query::new()).await.inspect_err(|_| terminal::print("\n"))?;
+    let info: Info = client.get("/info", &Query::new()).await?;
     let mut text = Text(String::new());
     counts(&mut text, &info);
     plugins(&mut text, &info);

@@ -21,10 +21,10 @@ pub(crate) async fn login(call: Invocation) -> Result<u8, Error> {
     let values = &call.values;
     let (mut user, mut password) = (values.text("username").to_owned(), values.text("password").to_owned());
     if values.is_set("password") {
-        terminal::print_error("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
         if values.on("password-stdin") {
             return Err(Error::plain("conflicting options: cannot specify both --password and --password-stdin"));
         }
+        terminal::print_error("WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
     }
     if values.on("password-stdin") {
         if user.is_empty() {

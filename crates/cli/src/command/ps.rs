@@ -55,7 +55,7 @@ pub(crate) async fn ps(call: Invocation) -> Result<u8, Error> {
     let format = listing.format(wanted, values.on("quiet"))?;
     let last = if values.on("latest") && values.int_or("last", -1) == -1 { 1 } else { values.int_or("last", -1) };
     // Sizes cost the engine a walk over files: they are asked for only when they are shown.
-    let size = size || (wanted.contains(".Size") && !values.is_set("size"));
+    let size = size || ((wanted.contains(".Size") || wanted.contains("json .}")) && !values.is_set("size"));
     let mut query = Query::new().with_flag("all", values.on("all")).with_text("filters", &values.filters().to_query());
     if last != -1 {
         query = query.with("limit", &last.to_string());

@@ -24,8 +24,8 @@ pub(crate) async fn create(call: Invocation) -> Result<u8, Error> {
     let wrong = |why: String| call.wrong(125, &why);
     check(&call)?;
     let request = container::request(&call.values, &call.words, false).map_err(wrong)?;
-    let client = client(&call).map_err(|error| framed(&call, error))?;
-    let id = make(&call, &client, &request).await.map_err(|error| framed(&call, error))?;
+    check_name(&call.words[0])?;
+    let id = make(&call, &call.client()?, &request).await?;
     terminal::print(&format!("{id}\n"));
     Ok(0)
 }
@@ -45,7 +45,8 @@ pub(crate) async fn run(call: Invocation) -> Result<u8, Error> {
     if let Some((rows, columns)) = terminal::size().filter(|_| terminal::output_is_terminal()) {
         request.host_config.console_size = [rows.into(), columns.into()];
     }
-    let client = client(&call).map_err(|error| framed(&call, error))?;
+    check_name(&call.words[0]).map_err(|error| framed(&call, error))?;
+    let client = call.client().map_err(|error| framed(&call, error))?;
     // Signals that arrive from here on are meant for the container.
     let signals = if !detached && values.on_or("sig-proxy", true) { Some(Signals::catch()?) } else { None };
     let id = make(&call, &client, &request).await.map_err(|error| framed(&call, error))?;
@@ -133,10 +134,6 @@ pub(super) async fn exit_code(waiting: Answer<'_>) -> Result<u8, Error> {
     Ok(u8::try_from(answer.status_code & 0xff).unwrap_or(u8::MAX))
 }
 
-fn client(call: &Invocation) -> Result<Client, Error> {
-    call.client()
-}
-
 /// What can be refused before the engine is asked.
 fn check(call: &Invocation) -> Result<(), Error> {
     let values = &call.values;
@@ -148,15 +145,18 @@ fn check(call: &Invocation) -> Result<(), Error> {
         let why = format!("invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\"");
         return Err(call.wrong(125, &why));
     }
-    match Reference::parse_normalized(&call.words[0]) {
-        // 64 digits are an id.
-        Ok(_) | Err(ReferenceError::Identifier(_)) => {}
-        Err(error) => return Err(call.wrong(125, &error.to_string())),
-    }
     if values.is_set("platform") {
         platform::check(values.text("platform")).map_err(|why| call.wrong(125, &why))?;
     }
     Ok(())
+}
+
+/// The image's name must be one, or an id of 64 digits.
+fn check_name(name: &str) -> Result<(), Error> {
+    match Reference::parse_normalized(name) {
+        Ok(_) | Err(ReferenceError::Identifier(_)) => Ok(()),
+        Err(error) => Err(Error::plain(error.to_string())),
+    }
 }
 
 /// Makes the container, pulling its image when that is missing and allowed.

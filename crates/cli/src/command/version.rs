@@ -17,8 +17,8 @@ pub(crate) async fn version(call: Invocation) -> Result<u8, Error> {
         text => text,
     };
     let template = Template::parse(&format.replace("\\t", "\t").replace("\\n", "\n"));
-    let template =
-        template.map_err(|why| Error::Plain { message: format!("template parsing error: {why}"), code: 64 })?;
+    let template = template
+        .map_err(|why| Error::Plain { message: format!("template parsing error: {}", named(&why)), code: 64 })?;
     let client = call.client()?;
     let server: Result<VersionResponse, Error> = client.get("/version", &Query::new()).await;
     let version = client.version();
@@ -30,10 +30,18 @@ pub(crate) async fn version(call: Invocation) -> Result<u8, Error> {
         terminal::print(&text);
     } else {
         let value = value(version, server.as_ref().ok());
-        let text = template.execute(&Data::new(&value)).map_err(Error::plain)?;
+        let text = template.execute(&Data::row(&value, None, "system.versionInfo")).map_err(|why| {
+            terminal::print("\n");
+            Error::plain(named(&why))
+        })?;
         terminal::print(&format!("{text}\n"));
     }
     server.map(|_| 0)
+}
+
+/// Docker has a name for this one template.
+fn named(why: &str) -> String {
+    why.replacen("template: :", "template: version:", 1).replacen("executing \"\"", "executing \"version\"", 1)
 }
 
 fn arch() -> &'static str {
@@ -78,9 +86,14 @@ fn component_rows(component: &Component) -> Vec<(&'static str, String)> {
         rows.push(("API version", format!("{api} (minimum version {})", detail("MinAPIVersion").unwrap_or_default())));
     }
     rows.extend(detail("GoVersion").filter(|go| !go.is_empty()).map(|go| ("Go version", go)));
-    rows.extend(detail("GitCommit").map(|commit| ("Git commit", commit)));
+    // Docker translates the names of the engine's own details only.
+    let commit = if component.name == "Engine" { "Git commit" } else { "GitCommit" };
+    rows.extend(detail("GitCommit").map(|value| (commit, value)));
     if let Some(built) = detail("BuildTime").filter(|built| !built.is_empty()) {
-        rows.push(("Built", built));
+        let time = built.parse::<jiff::Timestamp>();
+        let shown = time
+            .map(|time| time.to_zoned_datetime(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string());
+        rows.push(("Built", shown.unwrap_or(built)));
     }
     if let (Some(os), Some(arch)) = (detail("Os"), detail("Arch")) {
         rows.push(("OS/Arch", format!("{os}/{arch}")));

@@ -62,7 +62,7 @@ pub(super) fn row(volume: &Volume) -> Row {
         ("Mountpoint", volume.mountpoint.clone()),
         ("Labels", shown.join(",")),
         ("Links", usage.map_or_else(none, |usage| usage.ref_count.to_string())),
-        ("Size", usage.map_or_else(none, |usage| crate::format::human::size(usage.size))),
+        ("Size", usage.map_or_else(none, |usage| crate::format::human::size_precise(usage.size))),
         ("Group", none()),
         ("Status", none()),
     ])

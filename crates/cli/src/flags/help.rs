@@ -9,9 +9,9 @@ pub(crate) fn page(program: &str, command: &Command, called: &str) -> String {
     let mut text = format!("Usage:  {}\n\n{}\n", usage(program, command, called), command.about);
     let names: Vec<String> = command.paths.iter().map(|path| format!("{program} {}", path.join(" "))).collect();
     if names.len() > 1 {
-        // Docker sorts the names in a group before those at the top, and each by the alphabet.
+        // Docker names a command in its group before it names it at the top.
         let mut names = names;
-        names.sort_by_key(|name| (name.matches(' ').count() == 1, name.clone()));
+        names.sort_by_key(|name| name.matches(' ').count() == 1);
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
     let flags = command.all_flags();
@@ -74,8 +74,10 @@ pub(crate) fn root_page(program: &str) -> String {
     )
 }
 
+/// The first sentence, for listings.
 fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+    let line = text.lines().next().unwrap_or_default();
+    line.split(". ").next().unwrap_or_default().trim_end_matches('.')
 }
 
 fn listing(rows: &[(&str, &str)]) -> String {

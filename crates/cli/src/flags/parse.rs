@@ -90,9 +90,7 @@ fn split(flags: &[Flag], words: &[String], passes_on: bool) -> Result<Parsed, St
         Ok(matches) => matches,
         Err(error) => return Err(explain(&error, words)),
     };
-    if !letter_h && matches.get_flag("-h") {
-        return Ok(Parsed::Help { deprecated: true });
-    }
+    let short_help = !letter_h && matches.get_flag("-h");
     let mut values = Values::default();
     for flag in flags {
         let given: Vec<String> = matches.remove_many(flag.name).into_iter().flatten().collect();
@@ -103,8 +101,8 @@ fn split(flags: &[Flag], words: &[String], passes_on: bool) -> Result<Parsed, St
         }
     }
     let help = if own_help { values.on("help") } else { matches.contains_id("help") };
-    if help {
-        return Ok(Parsed::Help { deprecated: false });
+    if help || short_help {
+        return Ok(Parsed::Help { deprecated: short_help });
     }
     Ok(Parsed::Call(values, matches.remove_many(WORDS).into_iter().flatten().collect()))
 }

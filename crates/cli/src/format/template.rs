@@ -152,7 +152,7 @@ mod tests {
             ),
             (
                 "{{index .Args 7}}",
-                "template: :1:2: executing \"\" at <index .Args 7>: error calling index: reflect: slice index out of range",
+                "template: :1:2: executing \"\" at <index .Args 7>: error calling index: index out of range: 7",
             ),
         ];
         for (template, expected) in cases {

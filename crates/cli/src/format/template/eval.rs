@@ -2,6 +2,7 @@
 
 use super::{Call, Node, Operand, OperandKind, Pipeline, function, print};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// What a template is executed on.
@@ -56,13 +57,22 @@ struct Scope<'a> {
     data: &'a Data<'a>,
     variables: Vec<(String, Item)>,
     out: String,
+    /// Objects are maps with the keys of the JSON, not structures with Go's fields.
+    raw: bool,
 }
 
+/// Docker executes the template of an inspection on its own type first, and on the plain JSON when that fails:
+/// `.ID` and `.Id` both work, but not in one template.
 pub(super) fn execute(nodes: &[Node], data: &Data<'_>) -> Result<String, String> {
     let root = Item::bare(data.root.clone());
-    let mut scope = Scope { data, variables: vec![(String::new(), root.clone())], out: String::new() };
-    scope.nodes(nodes, &root)?;
-    Ok(scope.out)
+    let run = |raw| {
+        let mut scope = Scope { data, variables: vec![(String::new(), root.clone())], out: String::new(), raw };
+        scope.nodes(nodes, &root).map(|_| scope.out)
+    };
+    match run(false) {
+        Err(_) if data.row.is_none() && !data.header => run(true),
+        other => other,
+    }
 }
 
 /// Go's frame around a reason.
@@ -80,7 +90,9 @@ impl Scope<'_> {
                 Node::Action(pipeline) => {
                     let item = self.pipeline(pipeline, dot)?;
                     if pipeline.variables.is_empty() {
-                        self.out.push_str(&print::value(&item.value, &item.name));
+                        let text =
+                            if self.raw { print::raw(&item.value) } else { print::value(&item.value, &item.name) };
+                        self.out.push_str(&text);
                     }
                 }
                 _ => match self.block(node, dot)? {
@@ -178,7 +190,12 @@ impl Scope<'_> {
         }
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         for operand in rest {
-            arguments.push(self.operand(operand, dot)?.value);
+            let item = self.operand(operand, dot)?;
+            // In Go's types these are lists and maps without elements; `json` shows that there are none.
+            let empty = item.value.is_null()
+                && !self.raw
+                && !matches!(&first.kind, OperandKind::Function(name) if name == "json");
+            arguments.push(if empty { print::empty(&item.name) } else { item.value });
         }
         arguments.extend(piped.map(|item| item.value));
         match &first.kind {
@@ -254,25 +271,26 @@ impl Scope<'_> {
     }
 
     fn fields(&self, start: Item, names: &[String], operand: &Operand) -> Result<Item, String> {
-        let (mut item, mut at) = (start, operand.at);
+        let mut item = start;
+        // Go takes the second field of a chain for the place of the whole chain.
+        let own = if operand.text.starts_with('.') { names.first().map_or(0, |name| name.len() + 1) } else { 0 };
+        let at = operand.at + if names.len() > 1 { own } else { 0 };
         for (depth, name) in names.iter().enumerate() {
             let wrong = |why: String| failed(at, &operand.text, &why);
             item = match &item.value {
-                Value::Object(members) => match member(members, name) {
-                    Some(value) => Item { value, name: name.clone() },
-                    None => {
-                        let row = self.data.row.filter(|_| depth == 0);
-                        return Err(wrong(match row {
-                            Some(row) => format!("can't evaluate field {name} in type {row}"),
-                            None => format!("map has no entry for key \"{name}\""),
-                        }));
+                Value::Object(members) => {
+                    let map = self.raw || print::is_map(members, &item.name);
+                    let found = if map { members.get(name).cloned() } else { field(members, name) };
+                    match (found, self.data.row.filter(|_| depth == 0)) {
+                        (None, _) if map && !self.raw => Item { value: Value::Null, name: print::NO_VALUE.to_owned() },
+                        (Some(value), _) => Item { value, name: name.clone() },
+                        (None, Some(row)) => return Err(wrong(format!("can't evaluate field {name} in type {row}"))),
+                        (None, None) => return Err(wrong(format!("map has no entry for key \"{name}\""))),
                     }
-                },
+                }
                 Value::Null => return Err(wrong(format!("nil pointer evaluating interface {{}}.{name}"))),
                 _ => return Err(wrong(format!("can't evaluate field {name} in type interface {{}}"))),
             };
-            // Go counts from the dot in front of the field that failed.
-            at += if depth == 0 && !operand.text.starts_with('.') { 0 } else { name.len() + 1 };
         }
         Ok(item)
     }
@@ -293,18 +311,34 @@ pub(super) fn truth(value: &Value) -> bool {
     }
 }
 
-/// The member of that name; Go's fields and their JSON names differ in case (`ID` and `Id`), and a field that the JSON leaves out
-/// when it is empty exists all the same.
-fn member(members: &Map<String, Value>, name: &str) -> Option<Value> {
-    if let Some(value) = members.get(name) {
-        return Some(value.clone());
+/// The member that Go's type has under that name. A field that the JSON leaves out when it is empty exists all the same.
+fn field(members: &Map<String, Value>, name: &str) -> Option<Value> {
+    let found = members.iter().find(|(key, _)| go_name(key) == name);
+    found.map_or_else(|| omitted(name), |(_, value)| Some(value.clone()))
+}
+
+/// Go's name of a field, where the JSON has another.
+fn go_name(key: &str) -> Cow<'_, str> {
+    let known = match key {
+        "Id" | "id" => "ID",
+        "NanoCpus" => "NanoCPUs",
+        "CpuShares" => "CPUShares",
+        "CpuPeriod" => "CPUPeriod",
+        "CpuQuota" => "CPUQuota",
+        "CpuRealtimePeriod" => "CPURealtimePeriod",
+        "CpuRealtimeRuntime" => "CPURealtimeRuntime",
+        "CpuCount" => "CPUCount",
+        "CpuPercent" => "CPUPercent",
+        "Dns" => "DNS",
+        "DnsOptions" => "DNSOptions",
+        "DnsSearch" => "DNSSearch",
+        _ => key,
+    };
+    let mut chars = known.chars();
+    match chars.next() {
+        Some(first) if first.is_lowercase() => first.to_uppercase().chain(chars).collect::<String>().into(),
+        _ => known.into(),
     }
-    if name.starts_with(char::is_uppercase)
-        && let Some((_, value)) = members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name))
-    {
-        return Some(value.clone());
-    }
-    omitted(name)
 }
 
 fn omitted(name: &str) -> Option<Value> {

@@ -181,7 +181,7 @@ fn index(arguments: &[Value]) -> Result<Value, String> {
                 let at = number.as_u64().and_then(|at| usize::try_from(at).ok());
                 at.and_then(|at| items.get(at))
                     .cloned()
-                    .ok_or("error calling index: reflect: slice index out of range")?
+                    .ok_or_else(|| format!("error calling index: index out of range: {number}"))?
             }
             // A key that is not there gives the empty value of the map's type; for text that prints as nothing.
             (Value::Object(members), Value::String(key)) => {

@@ -27,9 +27,13 @@ const MAPS: &[&str] = &[
     "Platforms",
 ];
 
+/// What Go shows for a key that is not in a map.
+pub(super) const NO_VALUE: &str = "<no value>";
+
 /// `%v`. `name` is the member that the value came from; it decides how an object is shown.
 pub(super) fn value(value: &Value, name: &str) -> String {
     match value {
+        Value::Null if name == NO_VALUE => NO_VALUE.into(),
         Value::Null if is_list(name) => "[]".into(),
         Value::Null if MAPS.contains(&name) => "map[]".into(),
         Value::Null => "<nil>".into(),
@@ -40,12 +44,45 @@ pub(super) fn value(value: &Value, name: &str) -> String {
             let items: Vec<String> = items.iter().map(|item| self::value(item, "")).collect();
             format!("[{}]", items.join(" "))
         }
-        Value::Object(members) if MAPS.contains(&name) || (name == "Config" && all_text(members)) => map(members),
+        Value::Object(members) if is_map(members, name) => map(members),
         Value::Object(members) => {
             let shown: Vec<String> = members.iter().map(|(name, member)| self::value(member, name)).collect();
-            format!("{{{}}}", shown.join(" "))
+            // The one structure that people print whole and that has a member which its JSON leaves out.
+            let health = if name == "State" && !members.contains_key("Health") { " <nil>" } else { "" };
+            format!("{{{}{health}}}", shown.join(" "))
         }
     }
+}
+
+/// Whether an object is a map in Docker's types.
+pub(super) fn is_map(members: &Map<String, Value>, name: &str) -> bool {
+    MAPS.contains(&name) || (name == "Config" && all_text(members))
+}
+
+/// What Go has in the place of a member that is `null`.
+pub(super) fn empty(name: &str) -> Value {
+    match name {
+        name if is_list(name) => Value::Array(Vec::new()),
+        name if MAPS.contains(&name) => Value::Object(Map::new()),
+        _ => Value::Null,
+    }
+}
+
+/// `%v` of plain JSON: objects are maps.
+pub(super) fn raw(value: &Value) -> String {
+    fn inner(value: &Value) -> String {
+        match value {
+            Value::Array(items) => format!("[{}]", items.iter().map(inner).collect::<Vec<_>>().join(" ")),
+            Value::Object(members) => {
+                let mut pairs: Vec<(&String, &Value)> = members.iter().collect();
+                pairs.sort_by_key(|(key, _)| *key);
+                let pairs: Vec<String> = pairs.iter().map(|(key, member)| format!("{key}:{}", inner(member))).collect();
+                format!("map[{}]", pairs.join(" "))
+            }
+            other => self::value(other, ""),
+        }
+    }
+    if value.is_null() { NO_VALUE.into() } else { inner(value) }
 }
 
 fn all_text(members: &Map<String, Value>) -> bool {
