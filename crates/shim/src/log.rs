@@ -48,23 +48,24 @@ impl Log {
     /// Write what the container wrote. Errors are said once and then suffered: a log on a full disk must not end the container.
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let mut rest = std::mem::take(&mut self.rest[stream as usize]);
-        let now = Timestamp::now();
+        // One time for all that came at once: the text is made once, and it is not known better anyway.
+        let now = Timestamp::now().to_string();
         let mut input = bytes;
         while let Some(end) = input.iter().position(|b| *b == b'\n') {
             let (line, tail) = input.split_at(end + 1);
             input = tail;
             if rest.is_empty() {
-                self.pieces(stream, line, now);
+                self.pieces(stream, line, &now);
             } else {
                 rest.extend(line);
-                self.pieces(stream, &rest, now);
+                self.pieces(stream, &rest, &now);
                 rest.clear();
             }
         }
         rest.extend(input);
         let whole = rest.len() / LINE * LINE;
         if whole > 0 {
-            self.pieces(stream, &rest[..whole], now);
+            self.pieces(stream, &rest[..whole], &now);
             rest.drain(..whole);
         }
         self.rest[stream as usize] = rest;
@@ -76,25 +77,26 @@ impl Log {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(&mut self.rest[stream as usize]);
             if !rest.is_empty() {
-                self.pieces(stream, &rest, Timestamp::now());
+                self.pieces(stream, &rest, &Timestamp::now().to_string());
             }
         }
         self.flush();
     }
 
-    fn pieces(&mut self, stream: Stream, line: &[u8], now: Timestamp) {
+    fn pieces(&mut self, stream: Stream, line: &[u8], now: &str) {
         for piece in line.chunks(LINE) {
-            self.entry(stream, piece, now);
+            // Before the line and not after it, as dockerd does: the newest file is never empty for long.
             if self.config.max_size.is_some_and(|max| self.size + self.text.len() as u64 >= max) {
                 self.flush();
                 if let Err(error) = self.rotate() {
                     self.complain("rotate", &error);
                 }
             }
+            self.entry(stream, piece, now);
         }
     }
 
-    fn entry(&mut self, stream: Stream, piece: &[u8], now: Timestamp) {
+    fn entry(&mut self, stream: Stream, piece: &[u8], now: &str) {
         self.text.extend(b"{\"log\":\"");
         escape(piece, &mut self.text);
         self.text.extend(match stream {
@@ -106,8 +108,9 @@ impl Log {
             self.text.extend(attributes.as_bytes());
             self.text.push(b',');
         }
-        // Writing to a vector cannot fail.
-        let _ = writeln!(self.text, "\"time\":\"{now}\"}}");
+        self.text.extend(b"\"time\":\"");
+        self.text.extend(now.as_bytes());
+        self.text.extend(b"\"}\n");
     }
 
     fn flush(&mut self) {
@@ -176,7 +179,6 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
                 b'\\' => b"\\\\",
                 b'\n' => b"\\n",
                 b'\r' => b"\\r",
-                b'\t' => b"\\t",
                 // U+2028 and U+2029, which end lines in JavaScript, begin with these bytes.
                 0xe2 if matches!(text.as_bytes().get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9])) => b"",
                 0..=0x1f | b'<' | b'>' | b'&' => b"",
@@ -188,6 +190,7 @@ fn escape(bytes: &[u8], out: &mut Vec<u8>) {
                 out.extend(short);
             } else if byte == 0xe2 {
                 let last = text.as_bytes()[at + 2];
+                // Writing to a vector cannot fail.
                 let _ = write!(out, "\\u20{:02x}", last - 0x80);
                 from = at + 3;
             } else {
@@ -228,7 +231,7 @@ mod tests {
 
     #[test]
     fn strings_as_go_writes_them() {
-        assert_eq!(escaped(b"a\"b\\\t\r\n"), r#"a\"b\\\t\r\n"#);
+        assert_eq!(escaped(b"a\"b\\\t\r\n"), r#"a\"b\\\u0009\r\n"#);
         assert_eq!(escaped(b"<&>\x01\x7f"), "\\u003c\\u0026\\u003e\\u0001\x7f");
         assert_eq!(escaped("ä\u{2028}\u{2029}\u{2030}".as_bytes()), "ä\\u2028\\u2029\u{2030}");
         assert_eq!(escaped(b"a\xff\xfeb"), "a\\ufffd\\ufffdb");
