@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use jiff::Timestamp;
 use sys::inotify::{FileInterest, Inotify};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
 use crate::attach::Output;
@@ -182,7 +182,8 @@ impl Reader {
 
 /// Waits for a log to grow.
 struct Follower {
-    changes: AsyncFd<Inotify>,
+    /// An inotify descriptor. What it says does not matter, only that it says something.
+    changes: pipe::Receiver,
     records: watch::Receiver<Arc<Record>>,
     /// Ends of processes that the record counted when following began.
     exits: u64,
@@ -198,7 +199,9 @@ impl Follower {
         record: &Record,
         until: Option<Timestamp>,
     ) -> Result<Self> {
-        let changes = AsyncFd::new(changes).map_err(|e| Error::caused(Kind::System, "watching the log", e))?;
+        // Tokio's pipe waits for any descriptor that can be polled and read.
+        let changes = pipe::Receiver::from_owned_fd_unchecked(changes.into())
+            .map_err(|e| Error::caused(Kind::System, "watching the log", e))?;
         Ok(Self { changes, records, exits: record.state.exits, until, ended: false })
     }
 
@@ -221,12 +224,11 @@ impl Follower {
             let _ = records.wait_for(over).await;
         };
         tokio::select! {
-            ready = changes.readable() => match ready {
-                Ok(mut guard) => {
-                    let _ = guard.get_inner().take(|_, _, _| ());
-                    guard.clear_ready();
-                }
-                Err(_) => *ended = true,
+            ready = changes.readable() => {
+                // All notices are taken before the log is read, and the last read says that there are no more.
+                let mut notices = [0; 4096];
+                while ready.is_ok() && changes.try_read(&mut notices).is_ok_and(|count| count > 0) {}
+                *ended |= ready.is_err();
             },
             () = stopped => *ended = true,
             () = time_is_up => *ended = true,

@@ -3,7 +3,7 @@
 use rustix::fs::inotify;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// What happened to a watched file.
@@ -63,9 +63,9 @@ impl AsFd for Inotify {
     }
 }
 
-impl AsRawFd for Inotify {
-    fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+impl From<Inotify> for OwnedFd {
+    fn from(inotify: Inotify) -> Self {
+        inotify.fd
     }
 }
 
