@@ -34,7 +34,8 @@ async fn list(request: Request) -> Outcome<Reply> {
     let options = ListOptions {
         all: query.flag("all"),
         size: query.flag("size"),
-        limit: query.number("limit", 500)?,
+        // A negative number is no limit either.
+        limit: query.number("limit", 500)?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
         filters: query.filters()?,
     };
     let containers = request.engine.container_list(options).await?;

@@ -31,8 +31,8 @@ async fn inspect(request: Request) -> Outcome<Reply> {
 }
 
 async fn create(mut request: Request) -> Outcome<Reply> {
-    let body = request.json().await?;
-    reply::json(201, &request.engine.network_create(body).await?)
+    let body: api::network::CreateRequest = request.json().await?;
+    reply::json(201, &request.engine.network_create(&body).await?)
 }
 
 async fn prune(request: Request) -> Outcome<Reply> {
@@ -40,14 +40,14 @@ async fn prune(request: Request) -> Outcome<Reply> {
 }
 
 async fn connect(mut request: Request) -> Outcome<Reply> {
-    let body = request.json().await?;
-    request.engine.network_connect(&request.name, body).await?;
+    let body: api::network::ConnectRequest = request.json().await?;
+    request.engine.network_connect(&request.name, &body).await?;
     Ok(reply::empty(200).into())
 }
 
 async fn disconnect(mut request: Request) -> Outcome<Reply> {
-    let body = request.json().await?;
-    request.engine.network_disconnect(&request.name, body).await?;
+    let body: api::network::DisconnectRequest = request.json().await?;
+    request.engine.network_disconnect(&request.name, &body).await?;
     Ok(reply::empty(200).into())
 }
 
