@@ -23,7 +23,7 @@ async fn a_running_container_is_adopted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_without_engine_is_known_later() {
     let world = World::new().await;
-    let id = world.run("web", World::request(&["sh", "-c", "read line; exit 6"])).await;
+    let id = world.run("web", World::request(&["sleep", "1000"])).await;
     // The container ends while the first engine is being dropped or after it: either way the second one knows.
     let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
     let engine = world.restart_after(|| {
