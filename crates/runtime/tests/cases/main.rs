@@ -1,0 +1,17 @@
+//! The runtime against the kernel, from the outside: each case writes a bundle, runs it by the command line of a
+//! runtime, and looks from inside the container.
+//!
+//! The runtime is `$GANTRY_TEST_RUNTIME` (several words are a program and its first arguments; `runc` runs the same
+//! cases on the reference, which is how they were checked), or else this crate's example `runc`.
+
+mod cgroups;
+mod errors;
+mod exec;
+mod faults;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod security;
+mod support;
+mod terminal;
