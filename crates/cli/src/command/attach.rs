@@ -82,22 +82,21 @@ async fn inspect(client: &Client, name: &str) -> Result<InspectResponse, Error> 
 pub(crate) async fn start(call: Invocation) -> Result<u8, Error> {
     let values = &call.values;
     let (attach, interactive) = (values.on("attach"), values.on("interactive"));
-    let query = Query::new()
-        .with_text("checkpoint", values.text("checkpoint"))
-        .with_text("checkpoint-dir", values.text("checkpoint-dir"));
+    if let Some(flag) = ["checkpoint", "checkpoint-dir"].iter().find(|flag| values.is_set(flag)) {
+        return Err(Error::plain(format!(
+            "\"--{flag}\" is only supported on a Docker daemon with experimental features enabled"
+        )));
+    }
     if attach || interactive {
         if call.words.len() > 1 {
             return Err(Error::plain("you cannot start and attach multiple containers at once"));
         }
-        return start_attached(&call, &query, interactive).await;
-    }
-    if values.is_set("checkpoint") && call.words.len() > 1 {
-        return Err(Error::plain("you cannot restore multiple containers at once"));
+        return start_attached(&call, interactive).await;
     }
     let client = call.client()?;
     let mut failed = Vec::new();
     for name in &call.words {
-        match client.post(&format!("/containers/{}/start", encode(name)), &query).await {
+        match client.post(&format!("/containers/{}/start", encode(name)), &Query::new()).await {
             Ok(()) => terminal::print(&format!("{name}\n")),
             Err(error) => {
                 terminal::print_error(&format!("{error}\n"));
@@ -111,7 +110,7 @@ pub(crate) async fn start(call: Invocation) -> Result<u8, Error> {
     Err(Error::plain(format!("Error: failed to start containers: {}", failed.join(", "))))
 }
 
-async fn start_attached(call: &Invocation, query: &Query, interactive: bool) -> Result<u8, Error> {
+async fn start_attached(call: &Invocation, interactive: bool) -> Result<u8, Error> {
     let client = call.client()?;
     let container = inspect(&client, &call.words[0]).await?;
     let (id, tty) = (container.id.as_str(), container.config.tty);
@@ -125,7 +124,7 @@ async fn start_attached(call: &Invocation, query: &Query, interactive: bool) -> 
     );
     let (hijacked, waiting) = (hijacked?, waiting?);
     let mut copying = stream::copy(&hijacked, Streams { tty, stdin, keys: stream::keys(&keys) })?;
-    if let Err(error) = client.post(&format!("/containers/{id}/start"), query).await {
+    if let Err(error) = client.post(&format!("/containers/{id}/start"), &Query::new()).await {
         terminal::restore();
         if container.host_config.auto_remove {
             // The name is free only when the removal is over.

@@ -102,26 +102,42 @@ pub(super) async fn download(
     let failed = |error: std::io::Error| {
         Error::plain(format!("failed to {what}: open {output}: {}", crate::error::reason(&error)))
     };
-    if std::fs::metadata(output).is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(Error::plain(format!("failed to {what}: open {output}: is a directory")));
-    }
+    check_output(output).map_err(|why| Error::plain(format!("failed to {what}: {why}")))?;
     let mut answer = client.open(path, query).await?;
-    // A device such as /dev/null cannot be replaced.
-    let direct = std::fs::metadata(output).is_ok_and(|metadata| !metadata.is_file());
-    let temporary = if direct { output.to_owned() } else { format!("{output}.{}", std::process::id()) };
+    let temporary = format!("{output}.{}", std::process::id());
     let mut file = std::fs::File::create(&temporary).map_err(failed)?;
     let copied = async {
         while let Some(piece) = answer.chunk().await? {
             file.write_all(&piece).map_err(failed)?;
         }
-        if direct { Ok(()) } else { std::fs::rename(&temporary, output).map_err(failed) }
+        std::fs::rename(&temporary, output).map_err(failed)
     };
     let copied = copied.await;
-    if copied.is_err() && !direct {
+    if copied.is_err() {
         // What is not complete is not left behind.
         let _ = std::fs::remove_file(&temporary);
     }
     copied
+}
+
+/// What can be replaced by a file, and has a directory.
+fn check_output(path: &str) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    let (parent, _) = super::cp::split_path(&crate::options::volume::absolute(path));
+    if let Err(error) = std::fs::metadata(&parent) {
+        return Err(format!("invalid output path: stat {parent}: {}", crate::error::reason(&error)));
+    }
+    let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
+    let kind = found.file_type();
+    let what = match () {
+        () if kind.is_dir() => "directory",
+        () if kind.is_char_device() => "character device file",
+        () if kind.is_block_device() => "block device file",
+        () if kind.is_fifo() => "named pipe file",
+        () if kind.is_socket() => "socket file",
+        () => return Ok(()),
+    };
+    Err(format!("cannot write to a {what}"))
 }
 
 /// `docker top`.

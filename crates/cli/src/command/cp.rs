@@ -81,7 +81,7 @@ fn split(word: &str) -> (Option<&str>, &str) {
 }
 
 /// Directory and last part of a path, after cleaning; a final `/.` counts as a part.
-fn split_path(path: &str) -> (String, String) {
+pub(super) fn split_path(path: &str) -> (String, String) {
     let clean = volume::clean(path);
     if ends_in_dot(path) {
         return (clean, ".".into());

@@ -100,7 +100,12 @@ fn detailed(usage: &DiskUsage) -> Result<String, Error> {
         .flatten()
         .flat_map(|summary| image::rows(summary, false, true).into_iter().take(1))
         .collect();
-    let containers: Vec<Row> = usage.containers.iter().flatten().map(|container| ps::row(container, true)).collect();
+    let containers: Vec<Row> = usage
+        .containers
+        .iter()
+        .flatten()
+        .map(|container| ps::row(&Summary { size_root_fs: 0, ..container.clone() }, true))
+        .collect();
     let volumes: Vec<Row> = usage.volumes.iter().flatten().map(volume::row).collect();
     let mut text = String::from("Images space usage:\n\n");
     text.push_str(&table(

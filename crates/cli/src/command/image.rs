@@ -1,12 +1,13 @@
 //! `images history tag rmi commit`.
 
-use crate::client::{Query, encode};
+use crate::client::{Body, Query, encode};
 use crate::error::Error;
 use crate::format::row::{Listing, Row};
 use crate::format::{go, human};
 use crate::options::platform;
 use crate::{Invocation, terminal};
 use api::image::{CommitResponse, DeleteItem, HistoryItem, Summary};
+use hyper::Method;
 use jiff::Timestamp;
 use oci::reference::Reference;
 
@@ -203,7 +204,7 @@ pub(crate) async fn tag(call: Invocation) -> Result<u8, Error> {
     if target.digest().is_some() {
         return Err(Error::plain("refusing to create a tag with a digest reference"));
     }
-    let query = Query::new().with("repo", &target.familiar_name()).with("tag", target.tag().unwrap_or("latest"));
+    let query = Query::new().with("repo", &target.name()).with("tag", target.tag().unwrap_or("latest"));
     call.client()?.post(&format!("/images/{}/tag", encode(&call.words[0])), &query).await?;
     Ok(0)
 }
@@ -260,7 +261,7 @@ pub(crate) async fn commit(call: Invocation) -> Result<u8, Error> {
         if reference.digest().is_some() {
             return Err(Error::plain("refusing to create a tag with a digest reference"));
         }
-        query = query.with("repo", &reference.familiar_name()).with("tag", reference.tag().unwrap_or("latest"));
+        query = query.with("repo", &reference.name()).with("tag", reference.tag().unwrap_or("latest"));
     }
     query = query.with_text("comment", values.text("message")).with_text("author", values.text("author"));
     for change in values.list("change") {
@@ -270,7 +271,7 @@ pub(crate) async fn commit(call: Invocation) -> Result<u8, Error> {
         query = query.with("pause", "0");
     }
     let client = call.client()?;
-    let answer: CommitResponse = client.send_json("/commit", &query, &serde_json::Value::Null).await?.json().await?;
+    let answer: CommitResponse = client.send(Method::POST, "/commit", &query, Body::empty, &[]).await?.json().await?;
     terminal::print(&format!("{}\n", answer.id));
     Ok(0)
 }

@@ -41,7 +41,7 @@ pub(crate) async fn image(call: Invocation) -> Result<u8, Error> {
 
 /// `docker network inspect`.
 pub(crate) async fn network(call: Invocation) -> Result<u8, Error> {
-    let query = Query::new().with_flag("verbose", call.values.on("verbose"));
+    let query = Query::new().with_text("verbose", if call.values.on("verbose") { "true" } else { "" });
     named(&call, &[NETWORK], query, None).await
 }
 

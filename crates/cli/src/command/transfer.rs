@@ -8,6 +8,7 @@ use crate::error::{Error, reason};
 use crate::options::platform;
 use crate::progress::{self, Output};
 use crate::{Invocation, terminal};
+use api::auth::AuthConfig;
 use bytes::Bytes;
 use hyper::Method;
 use oci::reference::Reference;
@@ -67,10 +68,9 @@ pub(super) async fn pull_image(
     output: Output,
 ) -> Result<(), Error> {
     let tag = name.digest().map_or_else(|| name.tag().unwrap_or_default().to_owned(), ToString::to_string);
-    let query =
-        Query::new().with("fromImage", &name.familiar_name()).with_text("tag", &tag).with_text("platform", platform);
-    let header = config.header_for(name).map(|auth| ("x-registry-auth", auth));
-    let headers: Vec<(&str, String)> = header.into_iter().collect();
+    let query = Query::new().with("fromImage", &name.name()).with_text("tag", &tag).with_text("platform", platform);
+    let auth = config.header_for(name).unwrap_or_else(|| AuthConfig::default().to_header());
+    let headers = [("x-registry-auth", auth)];
     let answer = client.send(Method::POST, "/images/create", &query, Body::empty, &headers).await?;
     progress::show(answer, output, |_| {}).await
 }
@@ -99,9 +99,9 @@ pub(crate) async fn push(call: Invocation) -> Result<u8, Error> {
         query = query.with("platform", &platform::json(wanted));
     }
     // The engine insists on the header, even when it says nothing.
-    let auth = call.config().header_for(&name).unwrap_or_else(|| api::auth::AuthConfig::default().to_header());
+    let auth = call.config().header_for(&name).unwrap_or_else(|| AuthConfig::default().to_header());
     let client = call.client()?;
-    let path = format!("/images/{}/push", encode(&name.familiar_name()));
+    let path = format!("/images/{}/push", encode(&name.name()));
     let answer = client.send(Method::POST, &path, &query, Body::empty, &[("x-registry-auth", auth)]).await?;
     let output = if quiet { Output::Quiet } else { Output::Stdout };
     progress::show(answer, output, |_| {}).await?;
@@ -120,7 +120,7 @@ pub(crate) async fn import(call: Invocation) -> Result<u8, Error> {
     query = query.with("fromSrc", if remote { source } else { "-" });
     if let Some(name) = call.words.get(1) {
         let name = reference(name)?;
-        query = query.with("repo", &name.familiar_name()).with_text("tag", name.tag().unwrap_or_default());
+        query = query.with("repo", &name.familiar());
     }
     query = query.with_text("message", values.text("message"));
     for change in values.list("change") {
@@ -172,11 +172,6 @@ pub(crate) async fn save(call: Invocation) -> Result<u8, Error> {
     }
     let client = call.client()?;
     let mut query = platform_query(call.values.text("platform"))?;
-    if let [name] = call.words.as_slice() {
-        let path = format!("/images/{}/get", encode(name));
-        download(&client, &path, &query, output, "save image").await?;
-        return Ok(0);
-    }
     for name in &call.words {
         query = query.with("names", name);
     }

@@ -93,7 +93,7 @@ pub(crate) async fn create(call: Invocation) -> Result<u8, Error> {
     let body = CreateRequest {
         driver: values.last("driver").unwrap_or("local").to_owned(),
         driver_opts: values.map("opt"),
-        labels: Some(labels),
+        labels: (!labels.is_empty()).then_some(labels),
         name: call.words.first().cloned().unwrap_or_default(),
         ..CreateRequest::default()
     };

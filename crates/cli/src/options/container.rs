@@ -33,7 +33,7 @@ pub(crate) fn request(values: &Values, words: &[String], detached: bool) -> Resu
     let networks = networks(values)?;
     let mut config = config(values, words, detached)?;
     config.exposed_ports = ports.exposed;
-    config.volumes = (!anonymous.is_empty()).then_some(anonymous);
+    config.volumes = Some(anonymous);
     let mut host_config = host_config(values)?;
     host_config.binds = list(&binds);
     host_config.port_bindings = Some(ports.bindings);
@@ -41,8 +41,13 @@ pub(crate) fn request(values: &Values, words: &[String], detached: bool) -> Resu
     if host_config.auto_remove && !matches!(host_config.restart_policy.name.as_str(), "" | "no") {
         return Err("conflicting options: cannot specify both --restart and --rm".into());
     }
+    // A network namespace of somebody else's has no endpoint of our own; what is asked of it all the same is refused by the engine.
+    let own = |network: &network::Attachment| {
+        let foreign = matches!(network.name.as_str(), "host" | "none") || network.name.starts_with("container:");
+        !foreign || *network != network::Attachment { name: network.name.clone(), ..network::Attachment::default() }
+    };
     let endpoints: BTreeMap<_, _> =
-        networks.into_iter().map(|network| (network.name.clone(), network.endpoint())).collect();
+        networks.into_iter().filter(own).map(|network| (network.name.clone(), network.endpoint())).collect();
     let networking_config = NetworkingConfig { endpoints_config: Some(endpoints) };
     Ok(CreateRequest { config, host_config, networking_config })
 }
@@ -58,7 +63,7 @@ fn config(values: &Values, words: &[String], detached: bool) -> Result<Config, S
         attach_stdin: attached("stdin"),
         attach_stdout: attached("stdout"),
         attach_stderr: attached("stderr"),
-        env: Some(environment::variables(values.list("env-file"), values.list("env"))?),
+        env: list(&environment::variables(values.list("env-file"), values.list("env"))?),
         cmd: list(words.get(1..).unwrap_or_default()),
         healthcheck: health(values)?,
         image: words.first().cloned().unwrap_or_default(),
@@ -133,6 +138,9 @@ fn networks(values: &Values) -> Result<Vec<network::Attachment>, String> {
     for value in values.list("network") {
         networks.push(network::parse(value)?);
     }
+    if networks.iter().any(|network| network.name.is_empty()) {
+        return Err("no name set for network".into());
+    }
     for (index, network) in networks.iter().enumerate() {
         if networks[..index].iter().any(|other| other.name == network.name) {
             return Err(format!("network {} is specified multiple times", crate::format::go::quote(&network.name)));
@@ -147,8 +155,7 @@ fn networks(values: &Values) -> Result<Vec<network::Attachment>, String> {
     let user_defined = networks.first().is_some_and(|first| {
         !matches!(first.name.as_str(), "default" | "bridge" | "host" | "none") && !first.name.starts_with("container:")
     });
-    let wanted = ["network-alias", "ip", "ip6", "link-local-ip", "mac-address"].iter().any(|flag| values.is_set(flag));
-    if wanted && networks.is_empty() {
+    if networks.is_empty() {
         networks.push(network::Attachment { name: "default".into(), ..network::Attachment::default() });
     }
     let Some(first) = networks.first_mut() else { return Ok(networks) };
@@ -166,6 +173,9 @@ fn networks(values: &Values) -> Result<Vec<network::Attachment>, String> {
     conflict("mac-address", "per-network MAC address", !first.mac.is_empty())?;
     first.aliases.extend_from_slice(values.list("network-alias"));
     first.link_local.extend_from_slice(values.list("link-local-ip"));
+    if !user_defined && !first.aliases.is_empty() {
+        return Err("network-scoped aliases are only supported for user-defined networks".into());
+    }
     if user_defined {
         first.links.extend_from_slice(values.list("link"));
     }
@@ -207,6 +217,7 @@ fn host_config(values: &Values) -> Result<HostConfig, String> {
         return Err(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
     }
     let security = security::parse(values.list("security-opt"))?;
+    let (cap_add, cap_drop) = security::capabilities(values.list("cap-add"), values.list("cap-drop"));
     let log_driver = values.text("log-driver");
     let text = |flag: &str| values.text(flag).to_owned();
     let mut config = HostConfig {
@@ -220,8 +231,8 @@ fn host_config(values: &Values) -> Result<HostConfig, String> {
         volume_driver: text("volume-driver"),
         volumes_from: list(values.list("volumes-from")),
         annotations: values.map("annotation"),
-        cap_add: list(values.list("cap-add")),
-        cap_drop: list(values.list("cap-drop")),
+        cap_add: list(&cap_add),
+        cap_drop: list(&cap_drop),
         cgroupns_mode: text("cgroupns"),
         dns: Some(values.list("dns").to_vec()),
         dns_options: Some(values.list("dns-option").to_vec()),

@@ -50,7 +50,8 @@ pub(crate) fn labels(files: &[String], values: &[String]) -> Result<BTreeMap<Str
 /// Docker's file of `NAME=VALUE` lines: `#` begins a comment line, a bare name is looked up and left out when it is nowhere.
 fn read_lines(path: &str, look_up: impl Fn(&str) -> Option<String>, out: &mut Vec<String>) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|error| format!("open {path}: {}", reason(&error)))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("env file {path} contains invalid utf8 bytes"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| format!("invalid env file ({path}): it contains invalid utf8 bytes"))?;
     for line in text.trim_start_matches('\u{feff}').lines() {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -59,10 +60,10 @@ fn read_lines(path: &str, look_up: impl Fn(&str) -> Option<String>, out: &mut Ve
         let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
         let name = name.trim_start();
         if name.contains(char::is_whitespace) {
-            return Err(format!("poorly formatted environment: variable '{name}' contains whitespaces"));
+            return Err(format!("invalid env file ({path}): variable '{name}' contains whitespaces"));
         }
         if name.is_empty() {
-            return Err(format!("poorly formatted environment: no variable name on line '{line}'"));
+            return Err(format!("invalid env file ({path}): no variable name on line '{line}'"));
         }
         match value {
             Some(value) => out.push(format!("{name}={value}")),
@@ -82,7 +83,7 @@ mod tests {
         std::fs::write(&path, "# note\nA=1\n  B = x\nNOT_SET_ANYWHERE\nC=a=b\n").unwrap();
         let file = [path.to_string_lossy().into_owned()];
         let error = variables(&file, &[]).unwrap_err();
-        assert_eq!(error, "poorly formatted environment: variable 'B ' contains whitespaces");
+        assert_eq!(error, format!("invalid env file ({}): variable 'B ' contains whitespaces", path.display()));
         std::fs::write(&path, "# note\nA=1\nNOT_SET_ANYWHERE\nC=a=b\n").unwrap();
         let all = variables(&file, &["D=2".into(), "NOT_SET_EITHER".into()]).unwrap();
         assert_eq!(all, ["A=1", "C=a=b", "D=2", "NOT_SET_EITHER"]);

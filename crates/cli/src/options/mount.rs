@@ -11,6 +11,9 @@ pub(crate) fn check(value: &str) -> Result<(), String> {
 
 /// Reads one value.
 pub(crate) fn parse(value: &str) -> Result<Mount, String> {
+    if value.trim().is_empty() {
+        return Err("EOF".into());
+    }
     let mut mount = Mount { kind: "volume".into(), ..Mount::default() };
     for field in csv::fields(value.trim())? {
         let (key, value) = field.split_once('=').map_or((field.as_str(), None), |(key, value)| (key, Some(value)));

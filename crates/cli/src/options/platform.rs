@@ -16,8 +16,7 @@ pub(crate) fn check(value: &str) -> Result<(), String> {
 
 /// The JSON that newer endpoints take in place of the text.
 pub(crate) fn json(value: &str) -> String {
-    let mut parts = value.split('/');
-    let names = ["os", "architecture", "variant"];
-    let members = names.iter().filter_map(|name| parts.next().map(|part| ((*name).to_owned(), part.into())));
-    serde_json::Value::Object(members.collect()).to_string()
+    let parts = ["os", "architecture", "variant"].into_iter().zip(value.split('/'));
+    let sorted: std::collections::BTreeMap<&str, &str> = parts.collect();
+    serde_json::json!(sorted).to_string()
 }

@@ -2,7 +2,7 @@
 
 use crate::error::reason;
 use crate::format::go;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What `--security-opt` says, apart from what means paths.
 #[derive(Debug, Default, PartialEq)]
@@ -36,6 +36,21 @@ pub(crate) fn parse(values: &[String]) -> Result<Security, String> {
         security.options.push(value.clone());
     }
     Ok(security)
+}
+
+/// `--cap-add` and `--cap-drop` with whole names, each once: what is added is not dropped, and `ALL` stands for the rest.
+pub(crate) fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+    let whole = |name: &String| {
+        let name = name.trim().to_uppercase();
+        if matches!(name.as_str(), "ALL" | "RESET") || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+    };
+    let set = |names: &[String]| {
+        let names: BTreeSet<String> = names.iter().map(whole).collect();
+        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+    };
+    let (add, drop) = (set(add), set(drop));
+    let drop = drop.difference(&add).cloned().collect();
+    (add.into_iter().collect(), drop)
 }
 
 /// `--log-opt`.
