@@ -50,8 +50,8 @@ mod tree;
 mod unpack;
 mod usage;
 
-pub use compression::plain;
 pub use changes::{ChangeKind, PathChange};
+pub use compression::plain;
 pub use content::{Blob, Ingest};
 pub use error::{Error, ErrorKind, Result};
 pub use image::{HistoryItem, Image, ImageId, ImageLayer, ImageUsers, NewImage, Removal};

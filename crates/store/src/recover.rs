@@ -51,7 +51,7 @@ impl Broom<'_> {
     }
 
     fn remove(&mut self, dir: &Path, name: &OsStr) -> Result<()> {
-        // Distinct from the names of a running process, which start with its id and of which some may be left here.
+        // Distinct from the names of a running process, of which some may be left here.
         let removing = self.root.join(REMOVING);
         let away = loop {
             self.count += 1;

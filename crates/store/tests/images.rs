@@ -198,7 +198,7 @@ fn parents_and_history() {
     let parent = make(1, None);
     let child = make(2, Some(parent.clone()));
     test.store.image_tag(&reference("child"), &child).unwrap();
-    assert_eq!(test.store.image_children(&parent).unwrap(), [child.clone()]);
+    assert_eq!(test.store.image_children(&parent).unwrap(), std::slice::from_ref(&child));
     let history = test.store.image_history(&child).unwrap();
     let shown: Vec<_> = history.iter().map(|item| (item.id.clone(), item.created_by.as_str(), item.size)).collect();
     assert_eq!(shown, [(Some(child.clone()), "RUN", 2), (Some(parent.clone()), "ENV", 0), (None, "ADD", 1)]);
