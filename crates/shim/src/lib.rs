@@ -30,7 +30,7 @@ pub use client::Client;
 pub use protocol::{Attach, Config, Event, Exec, Exit, Failure, FailureKind, LogConfig, Request, Response, State};
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Name of the configuration in the run directory.
@@ -43,11 +43,11 @@ pub const LOG: &str = "shim.log";
 ///
 /// Its standard input is the connection of the engine that started it.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let [_, run_dir] = &arguments[..] else {
+    let Ok([_, run_dir]) = <[OsString; 2]>::try_from(arguments) else {
         eprintln!("gantry shim: started by the engine, with a run directory as its only argument");
         return ExitCode::from(2);
     };
-    match monitor::run(&PathBuf::from(run_dir)) {
+    match monitor::run(Path::new(&run_dir)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gantry shim: {error}");

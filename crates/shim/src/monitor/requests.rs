@@ -73,7 +73,7 @@ impl Monitor {
                 self.started = true;
             }
             Request::Signal { exec: None, signal, all } => {
-                self.container()?.kill(signal, all).map_err(|e| refused(&e))?
+                self.container()?.kill(signal, all).map_err(|e| refused(&e))?;
             }
             Request::Signal { exec: Some(id), signal, .. } => self.signal_exec(&id, signal)?,
             Request::Resize { exec, rows, columns } => {
