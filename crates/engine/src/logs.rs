@@ -208,9 +208,8 @@ impl Follower {
     /// Returns when the log may have grown, or has come to its end.
     async fn more(&mut self) {
         let Self { changes, records, exits, until, ended } = self;
-        let left = until.map(|until| {
-            std::time::Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default()
-        });
+        let left = until
+            .map(|until| std::time::Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default());
         let time_is_up = async {
             match left {
                 Some(left) => tokio::time::sleep(left).await,

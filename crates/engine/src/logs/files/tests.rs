@@ -53,7 +53,9 @@ fn the_oldest_file_comes_first() {
         }
     }
     assert_eq!(read(&mut scratch.open(None, false)), "a b c d e f");
-    for (tail, expected) in [(0, ""), (1, "f"), (2, "e f"), (3, "d e f"), (5, "b c d e f"), (6, "a b c d e f"), (99, "a b c d e f")] {
+    for (tail, expected) in
+        [(0, ""), (1, "f"), (2, "e f"), (3, "d e f"), (5, "b c d e f"), (6, "a b c d e f"), (99, "a b c d e f")]
+    {
         assert_eq!(read(&mut scratch.open(Some(tail), false)), expected, "tail {tail}");
     }
 }

@@ -65,7 +65,9 @@ fn bounds_in_time() {
 fn other_shapes_are_read_and_rubbish_is_left_out() {
     let loose = r#"{"stream":"stderr","time":"2026-11-24T10:28:46Z", "log":"a\n", "more": [1]}"#;
     assert_eq!(render(&BOTH, loose), "a\n");
-    for rubbish in ["", "{", "\0\0\0", r#"{"log":"a"#, r#"{"log":"a\"#, r#"{"log":"a\"}"#, r#"{"log":"a","stream":"x","time":3}"#] {
+    for rubbish in
+        ["", "{", "\0\0\0", r#"{"log":"a"#, r#"{"log":"a\"#, r#"{"log":"a\"}"#, r#"{"log":"a","stream":"x","time":3}"#]
+    {
         assert_eq!(render(&BOTH, rubbish), "", "{rubbish}");
     }
 }
