@@ -67,7 +67,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The first process, or one that was added, could not be brought to executing its program.
-    #[error("unable to start container process: {message}")]
+    #[error("unable to start container process: {}{message}", stage.prefix())]
     Start {
         /// How far it came.
         stage: Stage,
@@ -118,6 +118,16 @@ pub enum Stage {
     Security,
     /// Working directory and program: what a client reports with exit code 126 or 127.
     Program,
+}
+
+impl Stage {
+    /// runc's words for what fails before it hands the process its final rights.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Rootfs | Self::Hooks | Self::Settings | Self::Terminal => "error during container init: ",
+            Self::Namespaces | Self::Security | Self::Program => "",
+        }
+    }
 }
 
 impl Error {

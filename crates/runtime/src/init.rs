@@ -117,8 +117,12 @@ fn finish(plan: &ProcessPlan, channel: &Channel) -> Step<Program> {
         security::load_filter(plan, channel)?;
     }
     security::write_label(plan.label.as_ref(), plan.label_file.as_ref())?;
+    // First with the rights of root, since the image may keep the user out of a directory that it is to begin in.
+    let entered = process::enter_directory(&plan.process).is_ok();
     security::change_user(plan)?;
-    process::enter_directory(&plan.process)?;
+    if !entered {
+        process::enter_directory(&plan.process)?;
+    }
     let program = Program::find(&plan.process)?;
     if plan.process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context(Stage::Security, "set no_new_privs")?;

@@ -26,8 +26,9 @@ pub(super) fn apply(plan: &Plan, rootfs: &RootFs) -> Step {
     Ok(())
 }
 
-fn named(what: &str, path: &str, failure: Failure) -> Failure {
-    Failure { message: format!("{what} {path}: {}", failure.message), ..failure }
+fn named(what: &str, path: &str, mut failure: Failure) -> Failure {
+    failure.message.insert_str(0, &format!("{what} {path}: "));
+    failure
 }
 
 fn find(path: &Path, rootfs: &RootFs) -> Step<Option<OwnedFd>> {

@@ -67,11 +67,13 @@ fn update_changes_them() {
 #[test]
 fn devices_that_are_not_allowed_cannot_be_opened() {
     let mut bundle = Bundle::new("devs");
-    bundle
-        .push("/linux/resources/devices", json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "r"}));
+    bundle.push(
+        "/linux/resources/devices",
+        json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "r"}),
+    );
     bundle.script(
-        "mknod /data/kmsg c 1 11 && mknod /data/mem c 1 1 && mknod /data/null c 1 3; \
-         dd if=/data/kmsg count=0 2>/dev/null && echo read; (echo x > /data/kmsg) 2>/dev/null || echo no-write; \
+        "mknod /data/fuse c 10 229 && mknod /data/mem c 1 1 && mknod /data/null c 1 3; \
+         dd if=/data/fuse count=0 2>/dev/null && echo read; (echo x > /data/fuse) 2>/dev/null || echo no-write; \
          dd if=/data/mem count=0 2>/dev/null || echo no-mem; echo x > /data/null && echo null",
     );
     assert_eq!(bundle.run().lines(), ["read", "no-write", "no-mem", "null"]);

@@ -30,14 +30,16 @@ fn programs() {
 }
 
 #[test]
-fn a_directory_that_the_user_may_not_enter() {
+fn a_directory_that_the_user_may_not_enter_is_entered_for_it() {
     let mut bundle = Bundle::new("cwd");
     fs::create_dir(bundle.rootfs().join("locked")).unwrap();
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     fs::set_permissions(bundle.rootfs().join("locked"), closed).unwrap();
     bundle.set("/process/user", json!({"uid": 1000, "gid": 1000})).set("/process/cwd", json!("/locked"));
     bundle.set("/process/capabilities", json!({}));
-    refused(&bundle, "permission denied");
+    assert_eq!(bundle.args(&["/bin/pwd"]).run().lines(), ["/locked"]);
+    bundle.set("/process/cwd", json!("/etc/passwd"));
+    refused(&bundle, "not a directory");
 }
 
 #[test]

@@ -13,6 +13,10 @@ fn note(bundle: &Bundle, name: &str) -> Value {
 
 #[test]
 fn six_kinds_in_order() {
+    // runc 1.1 runs poststart at the end of `create`.
+    if is_reference() {
+        return;
+    }
     let mut bundle = Bundle::new("hooks");
     let mut hooks = json!({});
     for name in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {

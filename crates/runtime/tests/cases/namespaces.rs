@@ -106,6 +106,10 @@ fn a_user_namespace_sees_bind_mounts_that_it_could_not_reach() {
 
 #[test]
 fn a_user_namespace_beside_a_joined_network() {
+    // runc 1.1 makes such a container and cannot add a process to it.
+    if is_reference() {
+        return;
+    }
     let mut first = Bundle::new("usernet-a");
     first.args(&["/bin/sleep", "1000"]);
     first.create();
@@ -149,7 +153,9 @@ fn names_and_kernel_parameters() {
         json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "4096", "net/ipv4/ip_default_ttl": "33"}),
     );
     bundle.script("cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ip_default_ttl");
-    assert_eq!(bundle.run().lines(), ["domain.inside", "1", "4096", "33"]);
+    // runc 1.1 does not know the domain name.
+    let domain = if is_reference() { "(none)" } else { "domain.inside" };
+    assert_eq!(bundle.run().lines(), [domain, "1", "4096", "33"]);
     bundle.set("/linux/sysctl", json!({"vm.overcommit_memory": "1"}));
     let output = bundle.run();
     assert_ne!(output.code, 0, "a parameter of the whole host is refused");
