@@ -118,6 +118,7 @@ fn line(event: Progress) -> Message {
 }
 
 /// What a failure of the registry client is for a caller of the engine.
+#[allow(clippy::needless_pass_by_value)] // a function for map_err
 pub(super) fn failure(error: registry::Error) -> Error {
     let kind = match error.kind() {
         registry::ErrorKind::NotFound => Kind::NotFound,
