@@ -60,6 +60,27 @@ impl Error {
         self
     }
 
+    /// Puts `embedded` into a path behind `outer` where the next member belongs to what Go embeds there.
+    pub(crate) fn member_of(mut self, outer: &str, belongs: fn(&str) -> bool, embedded: &str) -> Self {
+        if let Reason::Unmarshal { path, .. } = &mut *self.0
+            && let Some(rest) = path.strip_prefix(outer).and_then(|rest| rest.strip_prefix('.'))
+            && belongs(rest.split('.').next().unwrap_or_default())
+        {
+            *path = format!("{outer}.{embedded}.{rest}");
+        }
+        self
+    }
+
+    /// The text with the Go type that the whole value was to become.
+    pub(crate) fn at_top(self, go_type: &str) -> String {
+        match *self.0 {
+            Reason::Unmarshal { found, .. } => {
+                format!("json: cannot unmarshal {found} into Go value of type {go_type}")
+            }
+            Reason::Other(text) => text,
+        }
+    }
+
     /// For a structure that Go embeds in another: its members are the outer one's, at a path that names the inner one.
     pub(crate) fn embedded(mut self, inner: &'static str, outer: &'static str) -> Self {
         self = self.inside(inner);
@@ -293,7 +314,12 @@ impl<'a> Deserializer<'a> for Forgiving<'a> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let Value::Object(members) = self.value else { return self.deserialize_map(visitor) };
+        let members = match self.value {
+            Value::Object(members) => members,
+            // serde would take a list for the members in their order.
+            Value::Array(_) => return Err(Error::unmarshal("array", &name)),
+            _ => return self.deserialize_map(visitor),
+        };
         let chosen = choose(members, fields);
         visitor.visit_map(Members(chosen.into_iter(), None)).map_err(|error| error.owned_by(name))
     }
@@ -327,7 +353,8 @@ fn choose<'a>(members: &'a Map<String, Value>, fields: &'static [&'static str]) 
         .iter()
         .filter_map(|field| {
             let exact = members.get(*field);
-            let loose = || members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(field)).next_back().map(|(_, v)| v);
+            let loose =
+                || members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(field)).next_back().map(|(_, v)| v);
             exact.or_else(loose).map(|value| (*field, value))
         })
         .collect()
@@ -406,6 +433,11 @@ mod tests {
             error(r#"{"HostConfig":{"LogConfig":{"Type":1}}}"#),
             "json: cannot unmarshal number into Go struct field LogConfig.HostConfig.LogConfig.Type of type string"
         );
+        assert_eq!(
+            error(r#"{"HostConfig":{"Memory":"x"}}"#),
+            "json: cannot unmarshal string into Go struct field HostConfig.HostConfig.Resources.Memory of type int64"
+        );
+        assert_eq!(error("[]"), "json: cannot unmarshal array into Go value of type container.CreateRequest");
         assert_eq!(
             error(r#"{"HostConfig":{"ShmSize":-1.5}}"#),
             "json: cannot unmarshal number -1.5 into Go struct field HostConfig.HostConfig.ShmSize of type int64"

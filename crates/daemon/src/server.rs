@@ -92,31 +92,32 @@ impl Server {
         let (head, body) = request.into_parts();
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         if method == Method::OPTIONS {
-            return self.dressed(reply::empty(200), Version::LATEST).into();
+            return self.dressed(reply::empty(200)).into();
         }
         let target = match router::find(routes::TABLES, &method, &path) {
             Ok(target) => target,
             Err(Miss::Redirect(path)) => return redirect(&path, head.uri.query()).into(),
-            // An unknown page has no headers of the API, an unserved version does.
+            // An unknown page has no headers of the API, an unserved version has some.
+            Err(Miss::Failed(failure)) if failure.status == 404 => return reply::failure(&failure).into(),
             Err(Miss::Failed(failure)) => {
-                let response = reply::failure(&failure);
-                let plain = failure.status == 404;
-                return if plain { response } else { self.dressed(response, Version::LATEST) }.into();
+                let mut response = self.dressed(reply::failure(&failure));
+                response.headers_mut().remove("docker-experimental");
+                return response.into();
             }
         };
         let request = Request::new(Arc::clone(&self.engine), target.version, target.name, head, body);
         match (target.handler)(request).await {
-            Ok(Reply::Http(response)) => self.dressed(response, target.version).into(),
+            Ok(Reply::Http(response)) => self.dressed(response).into(),
             Ok(takeover) => takeover,
             Err(failure) => {
                 log(&method, &path, &failure);
-                self.dressed(reply::failure(&failure), target.version).into()
+                self.dressed(reply::failure(&failure)).into()
             }
         }
     }
 
     /// The headers that dockerd puts on every answer of the API.
-    fn dressed(&self, mut response: Response<Body>, _asked: Version) -> Response<Body> {
+    fn dressed(&self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         for (name, value) in [
             ("api-version", Version::LATEST.to_string()),

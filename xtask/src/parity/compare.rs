@@ -140,10 +140,20 @@ fn empty_or(text: &str) -> String {
     if text.is_empty() { String::new() } else { "<text>".into() }
 }
 
+/// Where an engine keeps a volume, for the path of one.
+fn volume_path(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once("/volumes/")?;
+    let name = rest.strip_suffix("/_data").filter(|_| text.starts_with('/'))?;
+    Some(format!("<root>/volumes/{}/_data", text_format(name)))
+}
+
 /// Replaces whole values and parts that are ids, digests, times or addresses.
 fn text_format(text: &str) -> String {
     if let Some(time) = time_format(text) {
         return time.into();
+    }
+    if let Some(path) = volume_path(text) {
+        return path;
     }
     let mut result = String::new();
     let mut word = String::new();

@@ -10,6 +10,14 @@ use crate::json::is_default;
 /// `"80/tcp"` → host bindings; `None` (`null`) is an exposed port that is not published.
 pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
 
+/// Whether a member of `HostConfig` belongs to the `Resources` that Go embeds there: error texts name both.
+pub(super) fn is_resource(member: &str) -> bool {
+    // What an update can change is exactly that, and the restart policy.
+    let known =
+        serde_json::to_value(UpdateConfig { kernel_memory: 1, kernel_memory_tcp: 1, ..UpdateConfig::default() });
+    member != "RestartPolicy" && known.is_ok_and(|known| known.get(member).is_some())
+}
+
 /// Go embeds `Resources` in two structures; a flattened field would lose the forgiving reading (serde buffers it), so the
 /// fields are written once here and pasted into both.
 macro_rules! with_resources {

@@ -5,6 +5,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
+use super::host_config::is_resource;
 use super::{Config, HostConfig};
 use crate::network::EndpointSettings;
 
@@ -28,9 +29,19 @@ impl<'de> Deserialize<'de> for CreateRequest {
             networking_config: NetworkingConfig,
         }
         let value = serde_json::Value::deserialize(deserializer)?;
+        if !value.is_object() && !value.is_null() {
+            // Text for what is no object at all.
+            let error = crate::json::from_value::<Beside>(&value).err();
+            return Err(D::Error::custom(
+                error.map_or_else(String::new, |error| error.at_top("container.CreateRequest")),
+            ));
+        }
         let config = crate::json::from_value(&value)
             .map_err(|error| D::Error::custom(error.embedded("Config", "CreateRequest")))?;
-        let beside: Beside = crate::json::from_value(&value).map_err(D::Error::custom)?;
+        let beside: Beside = crate::json::from_value(&value).map_err(|error| {
+            // Resources are embedded in HostConfig.
+            D::Error::custom(error.member_of("HostConfig", is_resource, "Resources"))
+        })?;
         Ok(Self { config, host_config: beside.host_config, networking_config: beside.networking_config })
     }
 }

@@ -20,8 +20,10 @@ pub struct Stats {
     pub cpu_stats: CpuStats,
     pub precpu_stats: CpuStats,
     pub memory_stats: MemoryStats,
-    /// With a leading slash.
+    /// With a leading slash; left out of the first sample that nothing was compared with (`one-shot`).
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub id: String,
     /// By interface name; absent without a network namespace of its own.
     #[serde(skip_serializing_if = "Option::is_none")]

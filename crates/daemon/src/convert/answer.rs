@@ -33,13 +33,6 @@ pub(crate) fn inspect(of: &api::container::InspectResponse, version: Version) ->
         remove(&mut answer, &["ImageManifestDescriptor"]);
     }
     endpoints(&mut answer["NetworkSettings"]["Networks"], version);
-    if version.before(44) {
-        // The container's one address is where clients of that time look.
-        let mac = answer["NetworkSettings"]["MacAddress"].clone();
-        if mac.as_str().is_some_and(|mac| !mac.is_empty()) {
-            default(&mut answer["Config"], "MacAddress", mac);
-        }
-    }
     if version.before(45) {
         let (id, host) = (of.id.chars().take(12).collect::<String>(), of.config.hostname.clone());
         for (name, endpoint) in answer["NetworkSettings"]["Networks"].as_object_mut().into_iter().flatten() {
@@ -67,9 +60,6 @@ fn endpoints(networks: &mut Value, version: Version) {
     for endpoint in networks.as_object_mut().into_iter().flat_map(Map::values_mut) {
         if version.before(48) {
             remove(endpoint, &["GwPriority"]);
-        }
-        if version.before(44) {
-            remove(endpoint, &["DNSNames"]);
         }
     }
 }
@@ -133,7 +123,6 @@ pub(crate) fn image(of: &api::image::InspectResponse, version: Version) -> Outco
     if version.before(45) {
         let mut empty = json!({});
         whole_config(&mut empty);
-        default(&mut answer, "Container", json!(""));
         default(&mut answer, "ContainerConfig", empty);
     }
     if version.before(44) {
@@ -160,10 +149,21 @@ fn image_row(row: &mut Value, version: Version) {
         let size = row["Size"].clone();
         default(row, "VirtualSize", size);
     }
-    let empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
-    if version.before(43) && empty(&row["RepoTags"]) && empty(&row["RepoDigests"]) {
-        row["RepoTags"] = json!(["<none>:<none>"]);
-        row["RepoDigests"] = json!(["<none>@<none>"]);
+    if version.before(43) {
+        null_for_no_names(row);
+        if row["RepoTags"].is_null() && row["RepoDigests"].is_null() {
+            row["RepoTags"] = json!(["<none>:<none>"]);
+            row["RepoDigests"] = json!(["<none>@<none>"]);
+        }
+    }
+}
+
+/// Lists of names are `[]` in the list of images since 1.43 only, and never in disk usage.
+fn null_for_no_names(row: &mut Value) {
+    for key in ["RepoTags", "RepoDigests"] {
+        if row[key].as_array().is_some_and(Vec::is_empty) {
+            row[key] = Value::Null;
+        }
     }
 }
 
@@ -200,6 +200,10 @@ pub(crate) fn info(of: &api::system::Info, version: Version) -> Outcome<Value> {
     if version.before(46) {
         remove(&mut answer, &["Containerd"]);
     }
+    if version.before(42) {
+        let limit = std::path::Path::new("/sys/fs/cgroup/memory/memory.kmem.limit_in_bytes").exists();
+        default(&mut answer, "KernelMemory", json!(limit));
+    }
     if version.before(44) {
         for runtime in answer["Runtimes"].as_object_mut().into_iter().flat_map(Map::values_mut) {
             remove(runtime, &["status"]);
@@ -228,9 +232,7 @@ pub(crate) fn disk_usage(of: &api::system::DiskUsage, version: Version) -> Outco
     }
     for row in answer["Images"].as_array_mut().into_iter().flatten() {
         image_row(row, version);
-    }
-    if version.before(42) {
-        default(&mut answer, "BuilderSize", json!(0));
+        null_for_no_names(row);
     }
     Ok(answer)
 }

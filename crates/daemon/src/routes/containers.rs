@@ -138,7 +138,7 @@ async fn resize(request: Request) -> Outcome<Reply> {
 }
 
 async fn update(mut request: Request) -> Outcome<Reply> {
-    let mut body = request.json().await?;
+    let mut body = request.json_or_default().await?;
     convert::create::update(&mut body, request.version);
     reply::json(200, &request.engine.container_update(&request.name, body).await?)
 }

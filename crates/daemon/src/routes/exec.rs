@@ -6,7 +6,7 @@ use engine::AttachSession;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
 use crate::hijack::{self, RawConnection, Takeover};
 use crate::reply::{self, Reply};
 use crate::request::{Request, terminal_side};
@@ -46,11 +46,8 @@ async fn start(mut request: Request) -> Outcome<Reply> {
     let mut body: StartRequest = request.json_or_default().await?;
     // An exec that does not exist is refused in HTTP; what fails after that is written to the stream.
     let exec = request.engine.exec_inspect(&request.name).await?;
-    if request.version.before(42) {
+    if request.version.before(42) || !body.tty {
         body.console_size = None;
-    }
-    if body.console_size.is_some() && !body.tty {
-        return Err(Failure::bad_request("console size is only supported with a TTY"));
     }
     if body.detach {
         request.engine.exec_start(&request.name, body).await?;

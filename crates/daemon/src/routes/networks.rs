@@ -31,7 +31,7 @@ async fn inspect(request: Request) -> Outcome<Reply> {
 }
 
 async fn create(mut request: Request) -> Outcome<Reply> {
-    let body: api::network::CreateRequest = request.json().await?;
+    let body: api::network::CreateRequest = request.json_or_default().await?;
     reply::json(201, &request.engine.network_create(&body).await?)
 }
 
@@ -40,13 +40,13 @@ async fn prune(request: Request) -> Outcome<Reply> {
 }
 
 async fn connect(mut request: Request) -> Outcome<Reply> {
-    let body: api::network::ConnectRequest = request.json().await?;
+    let body: api::network::ConnectRequest = request.json_or_default().await?;
     request.engine.network_connect(&request.name, &body).await?;
     Ok(reply::empty(200).into())
 }
 
 async fn disconnect(mut request: Request) -> Outcome<Reply> {
-    let body: api::network::DisconnectRequest = request.json().await?;
+    let body: api::network::DisconnectRequest = request.json_or_default().await?;
     request.engine.network_disconnect(&request.name, &body).await?;
     Ok(reply::empty(200).into())
 }

@@ -3,7 +3,7 @@
 use engine::EventsOptions;
 
 use crate::convert::answer;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::reply::{self, Reply, with_header};
 use crate::request::Request;
 use crate::router::{Route, routes};
@@ -56,13 +56,23 @@ async fn disk_usage(request: Request) -> Outcome<Reply> {
     if let Some(unknown) =
         kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(&kind.as_str()))
     {
-        return Err(crate::failure::Failure::bad_request(format!("unknown object type: {unknown}")));
+        return Err(Failure::bad_request(format!("unknown object type: {unknown}")));
     }
     let usage = request.engine.disk_usage(&kinds).await?;
     reply::json(200, &answer::disk_usage(&usage, request.version)?)
 }
 
 async fn auth(mut request: Request) -> Outcome<Reply> {
-    let credentials = request.json().await?;
+    let credentials = request.json().await.map_err(bare)?;
     reply::json(200, &request.engine.registry_auth(credentials).await?)
+}
+
+/// This body is decoded without the words that all others get around their errors.
+fn bare(failure: Failure) -> Failure {
+    let message = match failure.message.strip_prefix("invalid JSON: ") {
+        Some("got EOF while reading request body") => "EOF".to_owned(),
+        Some(reason) => reason.to_owned(),
+        None => failure.message,
+    };
+    Failure { message, ..failure }
 }

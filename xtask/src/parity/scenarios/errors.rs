@@ -1,6 +1,6 @@
 //! What is refused, with which status and in which words.
 
-use crate::parity::observe::Side;
+use crate::parity::observe::{Depth, Side, described};
 use serde_json::{Value, json};
 
 pub(super) fn run(side: &mut Side) {
@@ -163,7 +163,7 @@ fn refused(side: &mut Side, image: &str) {
 
 /// Containers that cannot start, and what is left of them.
 fn not_started(side: &mut Side, image: &str) {
-    let taken = side.running("parity-port", &json!({"Image": image, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port(side)}]}}}));
+    let taken = side.running("parity-port", &json!({"Image": image, "ExposedPorts": {"80/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port(side)}]}}}));
     for (name, body) in [
         ("a command that does not exist", json!({"Cmd": ["nosuch"]})),
         ("a path that does not exist", json!({"Cmd": ["/nosuch"]})),
@@ -182,8 +182,20 @@ fn not_started(side: &mut Side, image: &str) {
         let created = side.ask_with(&format!("create with {name}"), "POST", &target, &body);
         let Some(id) = created["Id"].as_str() else { continue };
         side.at_the_end("DELETE", &format!("/containers/{id}?force=1&v=1"));
-        side.ask(&format!("start with {name}"), "POST", &format!("/containers/{id}/start"));
-        side.ask(&format!("inspect after {name}"), "GET", &format!("/containers/{id}/json"));
+        let own = port(side);
+        let mut noted = side
+            .send("POST", &format!("/containers/{id}/start"), &[], b"")
+            .map(|answer| described(&answer))
+            .unwrap_or_default();
+        noted = serde_json::from_str(&noted.to_string().replace(&own, "<port>")).unwrap_or_default();
+        side.note_value(&format!("start with {name}"), noted, Depth::Values);
+        let inspected =
+            side.quietly("GET", &format!("/containers/{id}/json"), &Value::Null).to_string().replace(&own, "<port>");
+        side.note_value(
+            &format!("inspect after {name}"),
+            serde_json::from_str(&inspected).unwrap_or_default(),
+            Depth::Values,
+        );
     }
     side.quietly("POST", &format!("/containers/{taken}/kill"), &Value::Null);
 }

@@ -54,7 +54,7 @@ fn progress(side: &mut Side, name: &str, target: &str, repository: &str) {
             "status": answer.status,
             "content type": answer.header("content-type"),
             "lines": kinds.into_iter().map(|kind| serde_json::from_str(&kind).unwrap_or_default()).collect::<Vec<Value>>(),
-            "body": if answer.status == 200 { Value::Null } else { answer.json() },
+            "body": if answer.status == 200 { Value::Null } else { answer.json()["message"].as_str().unwrap_or_default().replace(repository, "<repository>").into() },
         })
     });
     side.note_value(name, noted.unwrap_or_else(|failure| json!({ "failure": failure })), Depth::Values);

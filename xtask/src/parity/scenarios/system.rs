@@ -4,7 +4,10 @@ use crate::parity::observe::Side;
 use serde_json::json;
 
 pub(super) fn run(side: &mut Side) {
-    side.image();
+    let image = side.image();
+    // One of each, so that lists have a first element.
+    side.at_the_end("DELETE", "/volumes/parity-system");
+    side.running("parity-system", &json!({"Image": image, "HostConfig": {"Binds": ["parity-system:/v"]}}));
     side.ask("ping", "GET", "/_ping");
     side.ask("ping by HEAD", "HEAD", "/_ping");
     side.ask_shape("version", "GET", "/version");
