@@ -21,7 +21,7 @@ fn things_that_do_not_exist() {
     assert_eq!(engine.fails(&["inspect", "nothing"]).1, "Error: No such object: nothing");
     assert_eq!(engine.fails(&["rmi", "nothing"]).1, "Error response from daemon: No such image: nothing:latest");
     assert!(engine.fails(&["run", "busybox:No Tag"]).1.contains("invalid reference format"));
-    assert!(engine.fails(&["run", "Upper/case"]).1.contains("repository name (Upper/case) must be lowercase"));
+    assert!(engine.fails(&["run", "team/Upper"]).1.contains("repository name (team/Upper) must be lowercase"));
     assert_eq!(engine.leftovers(), Vec::<String>::new());
 }
 
@@ -96,8 +96,10 @@ fn a_full_disk() {
     let (_, text) = small.fails(&["import", &tar.display().to_string(), "big"]);
     assert!(text.to_lowercase().contains("no space left on device"), "{text}");
     assert_eq!(small.ok(&["images", "-q"]), "");
-    let layers = fs::read_dir(small.path("data/layers")).map_or(0, Iterator::count);
-    assert_eq!(layers, 0, "a half unpacked layer remains");
+    for folder in ["data/layers/unpacking", "data/blobs/ingest", "data/blobs/sha256"] {
+        let remains = fs::read_dir(small.path(folder)).map_or(0, Iterator::count);
+        assert_eq!(remains, 0, "something remains in {folder}");
+    }
     small.import_busybox();
     assert_eq!(small.ok(&["run", "--rm", "busybox", "echo", "still good"]), "still good");
 }

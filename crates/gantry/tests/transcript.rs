@@ -59,7 +59,7 @@ fn images_travel() {
     let _registry = engine.registry();
     engine.import_busybox();
     engine.ok(&["run", "--name", "changed", "busybox", "sh", "-c", "echo mine >/mine; rm /etc/group"]);
-    assert_eq!(engine.ok(&["diff", "changed"]), "A /mine\nC /etc\nD /etc/group");
+    assert_eq!(engine.ok(&["diff", "changed"]), "C /etc\nD /etc/group\nA /mine");
     let change = ["commit", "--author", "Dave", "--message", "my file", "--change", "CMD [\"cat\", \"/mine\"]"];
     engine.ok(&[&change[..], &["changed", "localhost:5000/dave/mine:1"]].concat());
     let pushed = engine.ok(&["push", "-q", "localhost:5000/dave/mine:1"]);

@@ -73,6 +73,8 @@ async fn until(
         }
         last = watch.borrow_and_update().clone();
     }
-    let error = Some(last.state.error.clone()).filter(|e| !e.is_empty()).map(|message| WaitError { message });
+    // Who waits for the removal is told the code alone: the client has the error from its own start already.
+    let told = Some(last.state.error.clone()).filter(|e| !e.is_empty() && condition != WaitCondition::Removed);
+    let error = told.map(|message| WaitError { message });
     Ok(WaitResponse { error, status_code: i64::from(last.state.exit_code) })
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub use terminal::Terminal;
 
 /// The program under test.
-pub const GANTRY: &str = env!("CARGO_BIN_EXE_gantry");
+pub(crate) const GANTRY: &str = env!("CARGO_BIN_EXE_gantry");
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
