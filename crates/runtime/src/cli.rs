@@ -95,6 +95,11 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
             return ExitCode::FAILURE;
         }
     };
+    if ["create", "run", "exec"].contains(&command.name)
+        && let Err(error) = crate::protect_program()
+    {
+        log.debug(&format!("the program's file is not protected from containers: {error}"));
+    }
     let outcome = refuse(global).and_then(|()| {
         let root = Path::new(global.value("root").unwrap_or(DEFAULT_ROOT));
         let root = std::path::absolute(root)?;

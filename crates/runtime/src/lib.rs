@@ -35,8 +35,10 @@ mod mount_options;
 mod options;
 mod plan;
 mod record;
+mod sealed;
 mod validate;
 
 pub use container::Container;
 pub use error::{Error, Result, Stage};
 pub use options::{CreateOptions, Created, ExecOptions, ExecProcess, Stdio};
+pub use sealed::protect_program;

@@ -78,3 +78,22 @@ fn many_at_once() {
         }
     });
 }
+
+#[test]
+fn the_binary_cannot_be_overwritten_from_inside() {
+    if crate::support::is_reference() {
+        return;
+    }
+    let mut bundle = Bundle::new("exe");
+    bundle.args(&["/bin/sleep", "1000"]);
+    bundle.create();
+    // The first process is still the runtime; its file is seen through its own, read-only mount.
+    let exe = format!("/proc/{}/exe", bundle.pid());
+    let read_only = |path: &str| {
+        let flags = rustix::fs::statvfs(path).unwrap().f_flag;
+        flags.contains(rustix::fs::StatVfsMountFlags::RDONLY)
+    };
+    assert!(read_only(&exe));
+    bundle.start();
+    eventually("the program runs", || !read_only(&exe));
+}

@@ -207,7 +207,7 @@ pub(crate) fn runtime() -> Command {
     }
     let test = std::env::current_exe().unwrap();
     let example = test.ancestors().nth(2).unwrap().join("examples/runc");
-    assert!(example.exists(), "{} is missing: cargo test builds it", example.display());
+    assert!(example.exists(), "{} is missing: cargo test without --test builds it", example.display());
     Command::new(example)
 }
 
