@@ -55,12 +55,15 @@ impl Actor {
     /// A process was started: its health is not known yet.
     pub(crate) fn begin_health(&mut self) {
         let has_check = probe(&self.record.config).is_some();
-        self.record.state.health = has_check.then(|| Health { status: "starting".to_owned(), ..Health::default() });
+        self.record.state.health =
+            has_check.then(|| Health { status: "starting".to_owned(), log: Some(Vec::new()), ..Health::default() });
     }
 
     /// Starts the prober of the process that runs.
     pub(crate) fn watch_health(&mut self) {
-        self.stop_health();
+        if let Some(task) = self.health.take() {
+            task.abort();
+        }
         if self.record.state.health.is_none() {
             self.begin_health();
         }
@@ -74,6 +77,10 @@ impl Actor {
     pub(crate) fn stop_health(&mut self) {
         if let Some(task) = self.health.take() {
             task.abort();
+            // What is not watched is not called healthy: dockerd's rule.
+            if let Some(health) = &mut self.record.state.health {
+                "unhealthy".clone_into(&mut health.status);
+            }
         }
     }
 

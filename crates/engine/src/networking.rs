@@ -174,7 +174,6 @@ pub(crate) fn leave(record: &mut Record) {
         };
     }
     record.network.ports = PortMap::new();
-    record.network.sandbox_id.clear();
     record.network.endpoint_id.clear();
 }
 

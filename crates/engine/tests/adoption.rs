@@ -8,7 +8,8 @@ use support::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_container_is_adopted() {
     let world = World::new().await;
-    let id = world.run("web", World::request(&["sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; exit 9"])).await;
+    let id =
+        world.run("web", World::request(&["sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; exit 9"])).await;
     let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
     let world = world.restart().await;
     let state = world.engine.container_inspect("web", false).await.unwrap().state;
@@ -27,7 +28,11 @@ async fn an_end_without_engine_is_known_later() {
     // The container ends while the first engine is being dropped or after it: either way the second one knows.
     let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
     let engine = world.restart_after(|| {
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid as i32).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
     });
     let world = engine.await;
     assert_eq!(world.exit_code(&id).await, 137);

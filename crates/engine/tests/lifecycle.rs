@@ -13,7 +13,10 @@ async fn a_container_runs_and_ends() {
     let id = world.create("web", World::request(&["sh", "-c", "echo hello; exit 7"])).await;
     let engine = &world.engine;
     let before = engine.container_inspect("web", false).await.unwrap();
-    assert_eq!((before.state.status.as_str(), before.id.as_str(), before.name.as_str()), ("created", id.as_str(), "/web"));
+    assert_eq!(
+        (before.state.status.as_str(), before.id.as_str(), before.name.as_str()),
+        ("created", id.as_str(), "/web")
+    );
     assert_eq!(before.state.started_at, api::time::ZERO);
     let wait = engine.container_wait(&id[..12], WaitCondition::NextExit).await.unwrap();
     engine.container_start("web").await.unwrap();
@@ -35,9 +38,12 @@ async fn a_container_runs_and_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_start_says_why() {
     let world = World::new().await;
-    for (name, words, code) in
-        [("missing", ["zork"], 127), ("absolute", ["/zork"], 127), ("directory", ["/etc"], 126), ("plain", ["/etc/passwd"], 126)]
-    {
+    for (name, words, code) in [
+        ("missing", ["zork"], 127),
+        ("absolute", ["/zork"], 127),
+        ("directory", ["/etc"], 126),
+        ("plain", ["/etc/passwd"], 126),
+    ] {
         let id = world.create(name, World::request(&words)).await;
         let error = world.engine.container_start(&id).await.unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidParameter, "{error}");
@@ -60,22 +66,18 @@ async fn stop_kill_pause_and_their_refusals() {
     let engine = &world.engine;
     let id = world.run("web", World::request(&["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"])).await;
     assert_eq!(engine.container_start(&id).await.unwrap_err().kind(), Kind::NotModified);
-    let text = format!("cannot remove container \"/web\": container is running: stop the container before removing or force remove");
+    let text = format!(
+        "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
+    );
     assert_eq!(engine.container_remove(&id, RemoveOptions::default()).await.unwrap_err().message(), text);
     engine.container_pause(&id).await.unwrap();
     assert_eq!(engine.container_inspect(&id, false).await.unwrap().state.status, "paused");
-    assert_eq!(
-        engine.container_pause(&id).await.unwrap_err().message(),
-        format!("Container {id} is already paused")
-    );
+    assert_eq!(engine.container_pause(&id).await.unwrap_err().message(), format!("Container {id} is already paused"));
     engine.container_unpause(&id).await.unwrap();
     engine.container_stop(&id, StopOptions::default()).await.unwrap();
     assert_eq!(world.exit_code(&id).await, 3);
     assert_eq!(engine.container_stop(&id, StopOptions::default()).await.unwrap_err().kind(), Kind::NotModified);
-    assert_eq!(
-        engine.container_kill(&id, None).await.unwrap_err().message(),
-        format!("cannot kill container: web: container {id} is not running")
-    );
+    assert_eq!(engine.container_kill(&id, None).await.unwrap_err().message(), format!("container {id} is not running"));
     engine.container_restart(&id, StopOptions::default()).await.unwrap();
     engine.container_kill(&id, Some("KILL")).await.unwrap();
     assert_eq!(world.exit_code(&id).await, 137);
@@ -93,7 +95,14 @@ async fn names_are_unique_and_can_be_changed() {
         "Conflict. The container name \"/one\" is already in use by container \"{first}\". You have to remove (or rename) that container to be able to reuse that name."
     );
     assert_eq!((error.kind(), error.message()), (Kind::Conflict, conflict.as_str()));
-    assert!(engine.container_rename("two", "one").await.unwrap_err().message().starts_with("Error when allocating new name: Conflict."));
+    assert!(
+        engine
+            .container_rename("two", "one")
+            .await
+            .unwrap_err()
+            .message()
+            .starts_with("Error when allocating new name: Conflict.")
+    );
     engine.container_rename("two", "three").await.unwrap();
     assert_eq!(engine.container_inspect("three", false).await.unwrap().id, second);
     assert!(engine.container_inspect("two", false).await.is_err());
@@ -171,7 +180,10 @@ async fn execs_run_beside_the_process() {
         .unwrap()
         .id;
     let error = engine.exec_start(&missing, Default::default()).await.unwrap_err();
-    assert!(error.message().starts_with("OCI runtime exec failed: exec failed: unable to start container process: "), "{error}");
+    assert!(
+        error.message().starts_with("OCI runtime exec failed: exec failed: unable to start container process: "),
+        "{error}"
+    );
     assert_eq!(engine.exec_inspect(&missing).await.unwrap().exit_code, Some(127));
     let top = engine.container_top(&id, "").await.unwrap();
     assert_eq!(top.processes.len(), 1);
@@ -206,7 +218,9 @@ async fn health_checks_decide() {
     let id = world.run("sick", request).await;
     let mut watch = world.engine.container(&id).unwrap().watch();
     let health = |status: &'static str| {
-        move |r: &std::sync::Arc<engine::container::record::Record>| r.state.health.as_ref().is_some_and(|h| h.status == status)
+        move |r: &std::sync::Arc<engine::container::record::Record>| {
+            r.state.health.as_ref().is_some_and(|h| h.status == status)
+        }
     };
     watch.wait_for(health("unhealthy")).await.unwrap();
     let exec = api::exec::CreateRequest { cmd: Some(vec!["touch".into(), "/tmp/well".into()]), ..Default::default() };

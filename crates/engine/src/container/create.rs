@@ -208,6 +208,10 @@ impl Engine {
         by_id(&mut host.pid_mode, true)?;
         by_id(&mut host.ipc_mode, true)?;
         by_id(&mut host.network_mode, false)?;
+        if host.privileged || host.pid_mode == "host" || host.ipc_mode == "host" {
+            // Sharing that much makes separation by labels pointless; dockerd says so in the record.
+            host.security_opt.get_or_insert_default().push("label=disable".to_owned());
+        }
         if host.privileged {
             return Ok(());
         }
@@ -351,8 +355,8 @@ impl Engine {
         mount.name = volume.name;
         mount.driver = volume.driver;
         mount.source = volume.mountpoint;
-        if mount.mode.is_empty() && record.host_config.binds.is_some() && !mount.anonymous {
-            // What inspect shows for a `-v` without mode.
+        if mount.mode.is_empty() && !mount.anonymous {
+            // What inspect shows for a named volume without mode.
             "z".clone_into(&mut mount.mode);
         }
         Ok(())

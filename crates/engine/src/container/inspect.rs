@@ -68,10 +68,6 @@ fn show(record: &Record, directories: &Directories) -> InspectResponse {
         let path = directories.data.join(name);
         if record.started_before || !record.state.error.is_empty() { path.display().to_string() } else { String::new() }
     };
-    let mut host_config = record.host_config.clone();
-    if host_config.port_bindings.is_none() {
-        host_config.port_bindings = Some(BTreeMap::new());
-    }
     InspectResponse {
         id: record.id.clone(),
         created: api::time::rfc3339(record.created),
@@ -88,7 +84,7 @@ fn show(record: &Record, directories: &Directories) -> InspectResponse {
         driver: "overlay2".to_owned(),
         platform: record.platform.clone(),
         app_armor_profile: record.security.apparmor.clone(),
-        host_config,
+        host_config: record.host_config.clone(),
         mounts: mount_points(record),
         config: record.config.clone(),
         network_settings: network_settings(record),
@@ -140,16 +136,9 @@ fn mount_point(mount: &MountRecord) -> MountPoint {
 fn network_settings(record: &Record) -> NetworkSettings {
     let network = &record.network;
     let bridge = network.endpoints.get("bridge").cloned().unwrap_or_default();
-    let key = if network.sandbox_id.is_empty() {
-        String::new()
-    } else if record.host_config.network_mode == "host" {
-        "/var/run/docker/netns/default".to_owned()
-    } else {
-        format!("/proc/{}/ns/net", record.state.pid)
-    };
     NetworkSettings {
         sandbox_id: network.sandbox_id.clone(),
-        sandbox_key: key,
+        sandbox_key: network.sandbox_key.clone(),
         ports: network.ports.clone(),
         endpoint_id: bridge.endpoint_id,
         gateway: bridge.gateway,

@@ -218,9 +218,18 @@ fn row(store: &store::Store, record: &Record, size: bool) -> Summary {
             annotations: record.host_config.annotations.clone(),
         },
         network_settings: SummaryNetworkSettings { networks: record.network.endpoints.clone() },
-        mounts: mount_points(record),
+        mounts: row_mounts(record),
         ..Summary::default()
     }
+}
+
+/// In a row the place of a volume on the host is not shown.
+fn row_mounts(record: &Record) -> Vec<api::container::MountPoint> {
+    let mut mounts = mount_points(record);
+    for mount in mounts.iter_mut().filter(|m| m.kind == "volume") {
+        mount.source.clear();
+    }
+    mounts
 }
 
 /// The name that the container was made from, unless it means another image by now.

@@ -194,8 +194,11 @@ pub struct NetworkRecord {
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// `NetworkSettings.Ports` while it runs.
     pub ports: PortMap,
-    /// 64 hexadecimal digits for the namespace, empty without one.
+    /// 64 hexadecimal digits for the namespace of the last process, empty without one.
     pub sandbox_id: String,
+    /// Path of that namespace.
+    #[serde(default)]
+    pub sandbox_key: String,
     /// The endpoint that has to be given back.
     pub endpoint_id: String,
 }

@@ -87,6 +87,10 @@ impl Actor {
         let record = &mut self.record;
         networking::leave(record);
         record.network.sandbox_id = random_id();
+        record.network.sandbox_key = match record.host_config.network_mode.as_str() {
+            "host" => "/proc/1/ns/net".to_owned(),
+            _ => format!("/proc/{}/ns/net", launched.pid),
+        };
         if let Some(endpoint) = launched.joined.endpoint() {
             networking::enter(record, endpoint);
         }

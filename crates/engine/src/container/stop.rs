@@ -84,12 +84,12 @@ impl Engine {
         container.ask(|reply| Request::Signal { number, by_user, reply }).await
     }
 
-    /// Sends a signal (SIGKILL without one).
+    /// Sends a signal (SIGKILL without one). The caller says `cannot kill container: NAME` before an error's text.
     pub async fn container_kill(&self, id: &str, text: Option<&str>) -> Result<()> {
         let container = self.containers.get(id)?;
         let name = container.record().name.clone();
         let number = match text.filter(|t| !t.is_empty()) {
-            Some(text) => signal::parse(text).map_err(|e| e.prefixed(format!("cannot kill container: {name}")))?,
+            Some(text) => signal::parse(text)?,
             None => signal::KILL,
         };
         if number == signal::KILL {

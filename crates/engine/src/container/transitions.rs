@@ -203,9 +203,6 @@ impl Refusal {
                 let verb = format!("{command:?}").to_lowercase();
                 Error::conflict(format!("container {id} is marked for removal and cannot be \"{verb}\""))
             }
-            Self::NotRunning if command == Command::Kill => {
-                Error::conflict(format!("cannot kill container: {name}: container {id} is not running"))
-            }
             Self::NotRunning => Error::conflict(format!("container {id} is not running")),
             Self::Restarting => {
                 Error::conflict(format!("Container {id} is restarting, wait until the container is running"))
@@ -270,7 +267,7 @@ mod tests {
             text(Status::Running, Command::Remove { force: false }),
             "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
         );
-        assert_eq!(text(Status::Exited, Command::Kill), "cannot kill container: web: container ID is not running");
+        assert_eq!(text(Status::Exited, Command::Kill), "container ID is not running");
         assert_eq!(text(Status::Running, Command::Unpause), "Container ID is not paused");
         assert_eq!(text(Status::Created, Command::Exec), "container ID is not running");
     }

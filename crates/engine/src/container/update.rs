@@ -80,7 +80,7 @@ fn apply(host: &mut HostConfig, change: &UpdateConfig) -> Result<()> {
     }
     if change.memory != 0 {
         // Without a word about swap the old limit for both has to hold.
-        if change.memory_swap == 0 && host.memory_swap > 0 && change.memory > host.memory_swap {
+        if change.memory_swap == 0 && change.memory > host.memory_swap {
             return Err(Error::conflict(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
             ));

@@ -115,7 +115,7 @@ pub(crate) fn additional_groups(names: &[String], group: &str) -> Result<Vec<u32
         let id = match found {
             Some(line) => line.gid,
             None => number(name)?.ok_or_else(|| {
-                Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
+                Error::invalid(format!("Unable to find group {name}: no matching entries in group file"))
             })?,
         };
         if !ids.contains(&id) {

@@ -180,7 +180,8 @@ pub fn import_busybox(store: &Store) {
     }
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find_map(|p| std::fs::read(p).ok());
     add("bin/busybox", tar::EntryType::Regular, 0o755, &busybox.expect("the package busybox-static is installed"), "");
-    for name in ["sh", "sleep", "true", "false", "cat", "echo", "id", "ls", "env", "mount", "hostname", "touch", "stat"] {
+    for name in ["sh", "sleep", "true", "false", "cat", "echo", "id", "ls", "env", "mount", "hostname", "touch", "stat"]
+    {
         add(&format!("bin/{name}"), tar::EntryType::Symlink, 0o777, b"", "busybox");
     }
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:34::/srv:/bin/sh\n";
