@@ -110,7 +110,7 @@ fn killed_while(rounds: u32, seed: u64, longest: Duration, work: &str) {
 #[test]
 fn killed_while_containers_come_and_go() {
     let work = "docker run -d --name k$ROUND -p 127.0.0.1::80 busybox sleep 1000 && docker stop -t 0 k$ROUND && docker start k$ROUND && docker rm -f k$ROUND";
-    killed_while(60, 0x9e37_79b9_7f4a_7c15, Duration::from_millis(250), work);
+    killed_while(100, 0x9e37_79b9_7f4a_7c15, Duration::from_millis(250), work);
 }
 
 #[test]
@@ -118,5 +118,5 @@ fn killed_while_images_come_and_go() {
     let work = "docker pull -q localhost:5000/killed:base && docker rmi localhost:5000/killed:base; \
                 docker create --name c$ROUND busybox && docker cp /bin/sh c$ROUND:/added && docker commit c$ROUND localhost:5000/killed:$ROUND && \
                 docker push -q localhost:5000/killed:$ROUND && docker rmi localhost:5000/killed:$ROUND";
-    killed_while(60, 0xdead_beef_cafe_f00d, Duration::from_millis(400), work);
+    killed_while(100, 0xdead_beef_cafe_f00d, Duration::from_millis(400), work);
 }
