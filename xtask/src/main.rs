@@ -3,6 +3,7 @@
 //! Everything that a person or CI does to this repository beyond `cargo build` is here, so that
 //! there is one way to do it and the way is checked like the rest of the code.
 
+mod parity;
 mod suite;
 mod tidy;
 
@@ -20,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Install what the tests need, then run every check and every test (as root)
     Test(suite::Options),
+    /// Send the same requests to a real dockerd and to Gantry, and compare the answers
+    Parity(parity::Options),
     /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
     Tidy,
 }
@@ -27,6 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => suite::run(&options),
+        Command::Parity(options) => parity::run(&options),
         Command::Tidy => tidy::run(),
     };
     match outcome {
