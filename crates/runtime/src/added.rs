@@ -70,10 +70,10 @@ fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec
 fn cgroup(container: &Container, below: &Path) -> Result<Cgroup> {
     let cgroup = container.cgroup()?;
     if below.as_os_str().is_empty() || below == Path::new("/") {
-        return Ok(cgroup);
+        return cgroups::for_added(cgroup, container.pid());
     }
     let path = cgroup.path().join(below.strip_prefix("/").unwrap_or(below));
-    let cgroup = Cgroup::open(&path).map_err(cgroups::failed)?;
+    let cgroup = cgroups::open(&path)?;
     if cgroup.exists() { Ok(cgroup) } else { Err(Error::Cgroup(format!("{} does not exist", path.display()))) }
 }
 

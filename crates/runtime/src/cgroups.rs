@@ -1,6 +1,7 @@
 //! The container's cgroup: where it is, what it allows by default, and how the container sees it.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use oci::spec::Linux;
 use sys::cgroup::{self, Access, Cgroup, DeviceKind, DeviceRule, Hierarchies, Version};
@@ -55,6 +56,36 @@ pub(crate) fn path(linux: &Linux, id: &str) -> PathBuf {
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(crate) fn failed(error: cgroup::Error) -> Error {
     Error::Cgroup(error.to_string())
+}
+
+/// The hierarchies of the host, looked up once: a runtime lives for one command, and mounts of cgroups stay.
+pub(crate) fn open(path: &Path) -> Result<Cgroup> {
+    static HIERARCHIES: OnceLock<Hierarchies> = OnceLock::new();
+    let hierarchies = match HIERARCHIES.get() {
+        Some(known) => known,
+        None => {
+            let found = Hierarchies::detect().map_err(failed)?;
+            HIERARCHIES.get_or_init(|| found)
+        }
+    };
+    Cgroup::open_in(hierarchies, path).map_err(failed)
+}
+
+/// The group that processes can be added to: the container's own, or the one that its first process moved itself to,
+/// when that has given its own children limits (systemd does), since version 2 then keeps processes out of it.
+pub(crate) fn for_added(cgroup: Cgroup, pid: i32) -> Result<Cgroup> {
+    let divided = cgroup.directories().iter().any(|directory| {
+        std::fs::read_to_string(directory.join("cgroup.subtree_control")).is_ok_and(|text| !text.trim().is_empty())
+    });
+    if !divided {
+        return Ok(cgroup);
+    }
+    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let unified = text.lines().find_map(|line| line.strip_prefix("0::")).map(Path::new);
+    match unified.filter(|path| path.starts_with(cgroup.path())) {
+        Some(path) => open(path),
+        None => Ok(cgroup),
+    }
 }
 
 /// Makes the group with its limits. After an error nothing of it is left.

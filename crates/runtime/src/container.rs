@@ -124,7 +124,7 @@ impl Container {
     /// Its cgroup, for figures and events.
     pub fn cgroup(&self) -> Result<Cgroup> {
         let path = self.record.cgroup.as_deref().unwrap_or(Path::new(""));
-        Cgroup::open(path).map_err(cgroups::failed)
+        cgroups::open(path)
     }
 
     /// Its first process, if that still lives.

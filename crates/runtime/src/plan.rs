@@ -66,6 +66,8 @@ pub(crate) struct ProcessPlan {
 /// A label or profile for execve(2).
 #[derive(Debug)]
 pub(crate) struct Label {
+    /// What it is, for messages.
+    pub(crate) kind: &'static str,
     /// Below `/proc/self`.
     pub(crate) file: &'static str,
     pub(crate) value: String,
@@ -325,7 +327,7 @@ pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
                 "selinux label is specified in config, but selinux is disabled or not supported".into(),
             ));
         }
-        return Ok(Some(Label { file: "attr/exec", value }));
+        return Ok(Some(Label { kind: "selinux label", file: "attr/exec", value }));
     }
     if let Some(profile) = named(&process.apparmor_profile).filter(|profile| profile != "unconfined") {
         let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
@@ -334,7 +336,11 @@ pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
                 "apparmor profile specified in config, but apparmor is disabled or not supported".into(),
             ));
         }
-        return Ok(Some(Label { file: "attr/apparmor/exec", value: format!("exec {profile}") }));
+        return Ok(Some(Label {
+            kind: "apparmor profile",
+            file: "attr/apparmor/exec",
+            value: format!("exec {profile}"),
+        }));
     }
     Ok(None)
 }

@@ -23,6 +23,7 @@ use sys::{clone, path};
 pub fn protect_program() -> io::Result<()> {
     let own = Path::new("/proc/self/exe");
     if rustix::fs::statvfs(own)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        restore_name();
         return Ok(());
     }
     let tree = mount::clone_path(own, false)?;
@@ -35,4 +36,13 @@ pub fn protect_program() -> io::Result<()> {
     let environment = std::env::vars_os().map(variable).collect::<io::Result<Vec<_>>>()?;
     let program = mount::c_path(&path::of_descriptor(tree.as_fd()))?;
     Err(clone::execute(&program, &arguments, &environment))
+}
+
+/// A program that was executed by descriptor is called by its number in `ps`.
+fn restore_name() {
+    let is_number = rustix::thread::name().is_ok_and(|name| name.to_bytes().iter().all(u8::is_ascii_digit));
+    let own = std::env::args_os().next().and_then(|word| Path::new(&word).file_name()?.to_str().map(str::to_owned));
+    if let (true, Some(own)) = (is_number, own) {
+        let _ = sys::process::set_name(&own);
+    }
 }

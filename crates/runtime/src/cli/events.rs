@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use oci::spec::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
-use sys::cgroup::{IoEntry, Stats};
+use sys::cgroup::{Cgroup, IoEntry, OomWatch, Stats, Version};
 
 use super::{Context, Failure, Outcome};
 use crate::Container;
@@ -41,7 +41,7 @@ pub(super) fn events(context: &Context) -> Outcome {
         }
         let ready: Vec<bool> = watched.iter().map(|one| !one.revents().is_empty()).collect();
         if let (Some(oom), Some(true)) = (&oom, ready.get(1))
-            && oom.happened()?
+            && is_oom(oom, &cgroup)?
         {
             print(&container, "oom", Value::Null)?;
         }
@@ -53,6 +53,13 @@ pub(super) fn events(context: &Context) -> Outcome {
             next = Instant::now() + interval;
         }
     }
+}
+
+/// Version 1 gives notice when memory is out, before anything is killed for it, and when the group goes. Version 2 tells
+/// of other events too, and counts.
+fn is_oom(watch: &OomWatch, cgroup: &Cgroup) -> Result<bool, Failure> {
+    let counted = watch.happened()?;
+    Ok(counted || (cgroup.version() == Version::V1 && cgroup.exists()))
 }
 
 fn print(container: &Container, kind: &str, data: Value) -> Result<(), Failure> {

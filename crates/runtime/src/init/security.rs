@@ -25,7 +25,7 @@ pub(crate) fn open_label(label: Option<&Label>) -> Step<Option<OwnedFd>> {
 pub(super) fn write_label(label: Option<&Label>, file: Option<&OwnedFd>) -> Step {
     let (Some(label), Some(file)) = (label, file) else { return Ok(()) };
     sys::file::write_all(file, label.value.as_bytes())
-        .with_context(Stage::Security, || format!("applying {:?}", label.value))
+        .with_context(Stage::Security, || format!("unable to apply {} {:?}", label.kind, label.value))
 }
 
 /// Loads the filter on system calls.

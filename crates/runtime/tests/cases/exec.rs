@@ -138,3 +138,24 @@ fn further_descriptors() {
         shell.args(["run", "--preserve-fds", "1", &bundle.id]).current_dir(&bundle.directory).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "from outside\n5\n", "{output:?}");
 }
+
+#[test]
+fn into_a_container_that_divides_its_cgroup() {
+    if !crate::support::is_v2() {
+        return;
+    }
+    // As systemd does: the first process moves down, and gives the group below limits.
+    let mut bundle = Bundle::new("divide");
+    bundle.push("/linux/namespaces", json!({"type": "cgroup"}));
+    bundle
+        .push("/mounts", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": []}));
+    bundle.script(
+        "cd /sys/fs/cgroup; mkdir init.scope; echo 1 > init.scope/cgroup.procs; echo +pids > cgroup.subtree_control; \
+         echo done; exec sleep 1000",
+    );
+    bundle.create();
+    bundle.start();
+    eventually("it is divided", || bundle.output() == "done\n");
+    let output = bundle.exec(&["/bin/cat", "/proc/self/cgroup"]);
+    assert_eq!(output.lines(), ["0::/init.scope"]);
+}

@@ -189,3 +189,32 @@ fn scheduling_and_personality() {
     bundle.script("set -- $(cat /proc/self/stat); echo ${19} ${41}");
     assert_eq!(bundle.run().lines(), ["5 3"]);
 }
+
+#[test]
+fn an_agent_is_asked_about_system_calls() {
+    let mut bundle = Bundle::new("notify");
+    let path = bundle.directory.join("agent");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    bundle.set(
+        "/linux/seccomp",
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"],
+            "listenerPath": path,
+            "listenerMetadata": "words",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]
+        }),
+    );
+    bundle.args(&["/bin/sleep", "1000"]);
+    let agent = std::thread::spawn(move || {
+        use std::io::Read;
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        text
+    });
+    bundle.create();
+    let message: serde_json::Value = serde_json::from_str(&agent.join().unwrap()).unwrap();
+    assert_eq!((&message["fds"], &message["metadata"]), (&json!(["seccompFd"]), &json!("words")));
+    assert_eq!(message["pid"], bundle.pid());
+    assert_eq!(message["state"]["id"], bundle.id.as_str());
+}
