@@ -27,6 +27,7 @@ use crate::container::start;
 use crate::container::transitions::Status;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::networking;
 use crate::restart;
 
 /// A container as it was found.
@@ -202,8 +203,15 @@ fn examine(engine: &Engine, mut record: Record) -> Found {
         ended = Some(monitor::unknown_end());
     }
     if connection.is_some() && !had_process {
-        // The start was cut short after the process ran: what it knew of the network is lost with it.
-        let _ = record.save(&directories.data);
+        // The start was cut short after the process ran; the network still knows what it had been given.
+        let networks = engine.network.list();
+        let mut endpoints = networks.iter().flat_map(|n| &n.endpoints);
+        if let Some(endpoint) = endpoints.find(|e| e.container_id == record.id) {
+            networking::enter(&mut record, endpoint);
+        }
+        if let Err(error) = record.save(&directories.data) {
+            tracing::error!(container = record.id, %error, "saving the record of an adopted container");
+        }
     }
     // An end that was recorded before the crash is not told twice.
     if !had_process && record.state.finished_at.is_some() && ended.as_ref().map(|e| e.at) == record.state.finished_at {
