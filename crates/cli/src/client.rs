@@ -8,6 +8,7 @@ mod autostart;
 mod connect;
 mod hijack;
 mod request;
+mod tls;
 
 pub(crate) use connect::Endpoint;
 pub(crate) use hijack::Hijacked;
@@ -53,13 +54,9 @@ impl Client {
         }
         let named =
             hosts.first().cloned().or_else(|| std::env::var("DOCKER_HOST").ok()).filter(|host| !host.is_empty());
-        let tls = ["tls", "tlsverify", "tlscacert", "tlscert", "tlskey"];
-        if let Some(flag) = tls.iter().find(|flag| global.is_set(flag) && global.last(flag) != Some("false")) {
-            return Err(Error::plain(format!("--{flag}: TLS connections are not supported by this client")));
-        }
         let own_engine = named.is_none().then_some(program);
         let endpoint = match named {
-            Some(host) => Endpoint::parse(&host)?,
+            Some(host) => Endpoint::parse(&host)?.with_tls(tls::Tls::wanted(global)),
             None => Endpoint::own(),
         };
         let asked = std::env::var("DOCKER_API_VERSION").ok().filter(|version| !version.is_empty());

@@ -25,7 +25,8 @@ pub(crate) fn directory_shown() -> String {
     directory(None).to_string_lossy().into_owned()
 }
 
-fn directory(named: Option<&str>) -> PathBuf {
+/// The directory of `--config`, `DOCKER_CONFIG` or the home directory.
+pub(crate) fn directory(named: Option<&str>) -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(directory) = named.map(PathBuf::from).or_else(|| variable("DOCKER_CONFIG").map(PathBuf::from)) {
         return directory;

@@ -1,10 +1,12 @@
 //! Where the engine is, and a connection to it.
 
 use super::Body;
+use super::tls::Tls;
 use crate::error::Error;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use std::io;
 use std::path::PathBuf;
 use tokio::net::{TcpStream, UnixStream};
@@ -23,6 +25,7 @@ pub(crate) struct Endpoint {
 enum Address {
     Unix(PathBuf),
     Tcp(String),
+    Tls(String, Tls),
 }
 
 impl Endpoint {
@@ -60,17 +63,35 @@ impl Endpoint {
         }
     }
 
+    /// Speaks TLS if it is wanted. A socket in the file system needs none, and gets none, as with Docker.
+    pub(super) fn with_tls(mut self, tls: Option<Tls>) -> Self {
+        if let (Address::Tcp(address), Some(tls)) = (&self.address, tls) {
+            self.address = Address::Tls(address.clone(), tls);
+        }
+        self
+    }
+
     /// Opens a connection and starts speaking HTTP on it.
     pub(super) async fn connect(&self) -> Result<SendRequest<Body>, Error> {
         match &self.address {
             Address::Unix(path) => speak(UnixStream::connect(path).await.map_err(|error| self.failed(error))?).await,
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| self.failed(error))?;
-                // Small requests follow each other; without this each would wait for an acknowledgement.
-                stream.set_nodelay(true).map_err(|error| self.failed(error))?;
-                speak(stream).await
+            Address::Tcp(address) => speak(self.tcp(address).await?).await,
+            Address::Tls(address, tls) => {
+                let connector = tls.connector()?;
+                let name = address.rsplit_once(':').map_or(address.as_str(), |(name, _)| name);
+                let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let name = ServerName::try_from(name).map_err(|error| Error::Protocol(error.to_string()))?;
+                let stream = connector.connect(name, self.tcp(address).await?).await;
+                speak(stream.map_err(|error| Error::Protocol(format!("tls: {error}")))?).await
             }
         }
+    }
+
+    async fn tcp(&self, address: &str) -> Result<TcpStream, Error> {
+        let stream = TcpStream::connect(address).await.map_err(|error| self.failed(error))?;
+        // Small requests follow each other; without this each would wait for an acknowledgement.
+        stream.set_nodelay(true).map_err(|error| self.failed(error))?;
+        Ok(stream)
     }
 
     fn failed(&self, source: io::Error) -> Error {

@@ -224,9 +224,8 @@ impl<'a> Answer<'a> {
         if !upgraded(self.status()) {
             return Err(Error::Protocol(format!("unable to upgrade to tcp, received {}", self.status().as_u16())));
         }
-        let raw = self.header("content-type").is_some_and(|kind| kind == "application/vnd.docker.raw-stream");
         let upgraded = hyper::upgrade::on(self.response).await.map_err(|error| Error::Protocol(cause(&error)))?;
-        Hijacked::new(upgraded, raw)
+        Hijacked::new(upgraded)
     }
 }
 

@@ -97,6 +97,13 @@ pub(crate) async fn push(call: Invocation) -> Result<u8, Error> {
         let wanted = values.text("platform");
         platform::check(wanted).map_err(Error::plain)?;
         query = query.with("platform", &platform::json(wanted));
+        if !quiet {
+            terminal::print(
+                "\n Info -> Using --platform pushes only the specified platform manifest of a multi-platform image index.\n         \
+                 Other components, like attestations, will not be included.\n         \
+                 To push the complete multi-platform image, remove the --platform flag.\n         \n",
+            );
+        }
     }
     // The engine insists on the header, even when it says nothing.
     let auth = call.config().header_for(&name).unwrap_or_else(|| AuthConfig::default().to_header());

@@ -147,7 +147,7 @@ mod tests {
             ("{{.State.Foo}}", "template: :1:8: executing \"\" at <.State.Foo>: map has no entry for key \"Foo\""),
             ("{{$x}}", "template: :1: undefined variable \"$x\""),
             (
-                "{{len .Config.Env}}",
+                "{{len .Config.Env}} {{.Id}}",
                 "template: :1:2: executing \"\" at <len .Config.Env>: error calling len: len of nil pointer",
             ),
             (
