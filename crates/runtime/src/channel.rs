@@ -108,6 +108,12 @@ impl Channel {
     }
 }
 
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Sends bytes, with a descriptor beside them, over a connected socket. No SIGPIPE when nobody listens.
 pub(crate) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let descriptors: Vec<BorrowedFd<'_>> = descriptor.into_iter().collect();

@@ -17,6 +17,7 @@ mod terminal;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use sys::clone;
 
 use crate::channel::{Channel, Message};
 use crate::error::Stage;
@@ -40,7 +41,7 @@ pub(crate) fn first(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
         let number = rustix::fs::readlink("/proc/self", Vec::new()).ok();
         plan.hook_state.pid = number.and_then(|number| number.to_str().ok()?.parse().ok());
     }
-    let program = match prepare(plan, &channel) {
+    let program = match prepare(plan, &channel, &fifo) {
         Ok(program) => program,
         Err(failure) => {
             failure.report(&channel);
@@ -74,6 +75,7 @@ pub(crate) fn added(plan: &ProcessPlan, channel: Channel) -> i32 {
         return 1;
     }
     let prepared = (|| {
+        clone::close_all_but(&plan.descriptors(&channel)).context(Stage::Namespaces, "close_range")?;
         process::begin(plan)?;
         terminal::connect(plan, None, &channel)?;
         finish(plan, &channel)
@@ -93,11 +95,13 @@ pub(crate) fn added(plan: &ProcessPlan, channel: Channel) -> i32 {
     program.execute(&plan.extra_fds)
 }
 
-fn prepare(plan: &mut Plan, channel: &Channel) -> Step<Program> {
+fn prepare(plan: &mut Plan, channel: &Channel, fifo: &OwnedFd) -> Step<Program> {
     namespaces::settle(plan, channel)?;
+    plan.process.label_file = security::open_label(plan.process.label.as_ref())?;
+    // What the caller has open is none of the container's business, and neither is this process.
+    clone::close_all_but(&plan.descriptors(channel, fifo)).context(Stage::Namespaces, "close_range")?;
     process::begin(&plan.process)?;
     process::settings(plan)?;
-    plan.process.label_file = security::open_label(plan.process.label.as_ref())?;
     let root = rootfs::build(plan, channel)?;
     rootfs::pivot(plan, &root)?;
     terminal::connect(&plan.process, Some(&root), channel)?;

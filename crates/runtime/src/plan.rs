@@ -5,7 +5,7 @@
 //! propagation, the new mount namespace itself can be private from the start.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::spec::{self, Process, Spec};
@@ -15,6 +15,7 @@ use sys::cgroup::Joiner;
 use sys::mount::{self, Propagation};
 use sys::namespace::Kinds;
 
+use crate::channel::Channel;
 use crate::error::{Error, Result, Stage};
 use crate::limits::{self, Filter};
 use crate::mount_options::{self, Bind, MountOptions};
@@ -106,6 +107,19 @@ pub(crate) enum MountSource {
     Filesystem(String, PathBuf),
     /// The cgroups, in whatever version the host has.
     Cgroup,
+}
+
+impl Plan {
+    /// What the first process still needs once it is in its namespaces.
+    pub(crate) fn descriptors<'a>(&'a self, channel: &'a Channel, fifo: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
+        let mounts = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Tree(tree, _) => Some(tree.as_fd()),
+            _ => None,
+        });
+        let parts = self.root_parts.iter().map(|(_, tree)| tree.as_fd());
+        let own = [self.root.as_fd(), fifo.as_fd()];
+        own.into_iter().chain(parts).chain(mounts).chain(self.process.descriptors(channel)).collect()
+    }
 }
 
 impl Namespaces {
@@ -201,7 +215,7 @@ fn bind_tree(path: &Path, bind: Bind, options: &MountOptions, shared: bool) -> R
 }
 
 /// Gives a detached mount what its options say of mounts.
-pub(crate) fn finish_mount(tree: std::os::fd::BorrowedFd<'_>, options: &MountOptions) -> std::io::Result<()> {
+pub(crate) fn finish_mount(tree: BorrowedFd<'_>, options: &MountOptions) -> std::io::Result<()> {
     if !options.attributes.is_empty() {
         mount::set_attributes(tree, options.attributes, false)?;
     }
@@ -346,6 +360,16 @@ pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
 }
 
 impl ProcessPlan {
+    /// What the process still needs once it is in its namespaces.
+    pub(crate) fn descriptors<'a>(&'a self, channel: &'a Channel) -> Vec<BorrowedFd<'a>> {
+        let mut descriptors = vec![channel.as_fd()];
+        if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
+            descriptors.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        }
+        descriptors.extend(self.extra_fds.iter().chain(&self.label_file).map(AsFd::as_fd));
+        descriptors
+    }
+
     /// What is decided from the process alone.
     pub(crate) fn new(
         process: Process,

@@ -110,6 +110,25 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor above 2 that is not in `kept`. Only for a clone that works with these alone and then becomes
+/// another program: values that it has from its maker lose their descriptors.
+pub fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = kept.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for last in numbers.into_iter().map(Some).chain([None]) {
+        let end = last.map_or(u32::MAX, |last| last.saturating_sub(1));
+        if first <= end && last != Some(0) {
+            // SAFETY: takes numbers; the contract above is about who owns them.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = first.max(last.map_or(u32::MAX, |last| last.saturating_add(1)));
+    }
+    Ok(())
+}
+
 /// Puts `descriptors` at the numbers 0, 1, 2, … whatever those are now; they stay open over execve(2).
 ///
 /// What was open at these numbers is closed. Only for a process that is about to become another program: values that
@@ -148,5 +167,36 @@ pub fn reset_signals() {
     unsafe {
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    /// Runs `body` in a clone. The test runner has threads, so it is a clone of a clone without any that does.
+    fn code_of(body: impl FnOnce() -> i32) -> i32 {
+        IS_CLONE.store(true, Ordering::Relaxed);
+        let child = spawn(&Options::default(), body).unwrap();
+        crate::pidfd::reap(child.pidfd.as_fd()).unwrap().code()
+    }
+
+    #[test]
+    fn a_clone_ends_with_its_code() {
+        assert_eq!(code_of(|| 42), 42);
+    }
+
+    #[test]
+    fn what_is_kept_stays_open() {
+        let (a, b) = (std::fs::File::open("/").unwrap(), std::fs::File::open("/").unwrap());
+        let code = code_of(|| {
+            if close_all_but(&[b.as_fd()]).is_err() {
+                return 1;
+            }
+            let is_open = |file: &std::fs::File| rustix::io::fcntl_getfd(file).is_ok();
+            i32::from(is_open(&a)) * 2 + i32::from(!is_open(&b)) * 4
+        });
+        assert_eq!(code, 0);
     }
 }

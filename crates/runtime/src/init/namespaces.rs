@@ -31,8 +31,8 @@ pub(crate) fn enter(joined: &[Joined]) -> Step {
 }
 
 /// Everything that could not be part of the clone.
-pub(super) fn settle(plan: &Plan, channel: &Channel) -> Step {
-    if let Some(joiner) = &plan.process.joiner {
+pub(super) fn settle(plan: &mut Plan, channel: &Channel) -> Step {
+    if let Some(joiner) = plan.process.joiner.take() {
         joiner.join().map_err(|error| Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
     }
     if plan.namespaces.new.contains(Kinds::USER) {

@@ -14,13 +14,17 @@ use crate::error::Stage;
 use crate::failure::{Context, Failure, Step, plain};
 use crate::plan::{Plan, ProcessPlan};
 
-/// A session of its own, without the caller's keys.
+/// A session of its own, without the caller's keys and closed to its neighbours.
 pub(super) fn begin(plan: &ProcessPlan) -> Step {
     match rustix::process::setsid() {
         // It leads one already.
         Ok(_) | Err(Errno::PERM) => {}
         Err(errno) => return Err(errno).context(Stage::Settings, "setsid"),
     }
+    // Others in the pid namespace must not get at its descriptors and its program's file by /proc, also not once it has
+    // no more rights than they (CVE-2016-9962). Executing the program ends it.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context(Stage::Settings, "prctl(PR_SET_DUMPABLE)")?;
     let Some(name) = &plan.keyring else { return Ok(()) };
     let keyring = match user::join_session_keyring(name) {
         // A kernel without keys has none to keep from the container.
