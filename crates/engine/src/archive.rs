@@ -24,7 +24,6 @@ use store::archive::{self, ExtractOptions};
 
 pub use self::flow::ByteStream;
 use self::view::View;
-use crate::container::Container;
 use crate::container::record::Record;
 use crate::container::root::open_inside;
 use crate::container::transitions::Status;
@@ -68,7 +67,8 @@ impl Engine {
             let opened = View::of(&store, &container);
             let packed = opened.and_then(|view| {
                 view.with(move |root| {
-                    let stat = archive::stat(root, &wanted).map_err(|error| explain(error, &wanted, &asked));
+                    let stat = archive::stat(root, &archive::lexical(&wanted))
+                        .map_err(|error| explain(error, &wanted, &asked));
                     let is_known = stat.is_ok();
                     // From here on an error can only cut the stream off.
                     if known.send(stat.map(api_stat)).is_ok()
@@ -177,24 +177,12 @@ fn api_stat(stat: archive::PathStat) -> PathStat {
 
 /// Docker's words: only a missing file is the caller's fault, everything else is an error of the system.
 fn explain(error: store::Error, path: &str, container: &str) -> Error {
-    match error {
-        store::Error::NoSuchPath(_) => {
-            Error::not_found(format!("Could not find the file {path} in container {container}"))
-        }
-        store::Error::File { action, path, source } => {
-            Error::system(format!("{action} {}: {}", path.display(), go_text(&source)))
-        }
-        store::Error::Entry { path, source } => Error::system(format!("{}: {}", path.display(), go_text(&source))),
-        error => Error::from(error).with_kind(Kind::System),
+    let is_missing = matches!(error, store::Error::NoSuchPath(_))
+        || matches!(&error, store::Error::Entry { source, .. } if source.kind() == io::ErrorKind::NotFound);
+    if is_missing {
+        return Error::not_found(format!("Could not find the file {path} in container {container}"));
     }
-}
-
-/// An error of the kernel as Go says it: no number, and a small letter.
-fn go_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+    Error::from(error).with_kind(Kind::System)
 }
 
 /// A volume may be read-only, and so may be what is not in a volume.
@@ -225,15 +213,4 @@ fn owner(record: &Record, root: std::os::fd::BorrowedFd<'_>) -> Result<Option<(u
     };
     let user = user::resolve(&record.config.user, &read("/etc/passwd"), &read("/etc/group"))?;
     Ok(Some((user.uid, user.gid)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_gos() {
-        let error = io::Error::from(rustix::io::Errno::NOTDIR);
-        assert_eq!(go_text(&error), "not a directory");
-    }
 }

@@ -119,8 +119,9 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         let cause_text = cause.to_string();
-        // Enums of lower crates often print their source themselves.
-        if !text.contains(&cause_text) {
+        // Enums of lower crates often print their source themselves, without the number and the capital letter.
+        let bare = cause_text.split(" (os error").next().unwrap_or_default().to_lowercase();
+        if !text.to_lowercase().contains(&bare) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }

@@ -62,6 +62,12 @@ pub fn stat(root: BorrowedFd<'_>, path: &str) -> Result<PathStat> {
     })
 }
 
+/// The path that an archive is made of: `..` is taken by its text, unlike in [`stat`], which asks the kernel.
+#[must_use]
+pub fn lexical(path: &str) -> String {
+    absolute(path)
+}
+
 /// Packs what is at a path, with everything below it, as Docker names it: `/etc` as `etc/…`, `/etc/.` as `./…`, and
 /// the root as `/…`.
 pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<()> {
@@ -103,7 +109,11 @@ pub struct Target {
 /// Finds the directory that an archive is to be unpacked into, all links followed.
 pub fn open_target(root: BorrowedFd<'_>, path: &str) -> Result<Target> {
     let path = absolute(path);
-    let dir = tree::open_in_root(root, relative(path.as_bytes()), OFlags::PATH).map_err(failed("lstat", &path))?;
+    let dir = tree::open_in_root(root, relative(path.as_bytes()), OFlags::PATH).map_err(|error| match error {
+        Errno::LOOP => Error::Archive("EvalSymlinks: too many links".to_owned()),
+        Errno::NOTDIR => Error::Archive("not a directory".to_owned()),
+        error => failed("lstat", &path)(error),
+    })?;
     let found = rustix::fs::fstat(&dir).map_err(failed("lstat", &path))?;
     if tree::kind_of(&found) != FileType::Directory {
         return Err(Error::Archive("extraction point is not a directory".to_owned()));
@@ -201,6 +211,8 @@ fn follow(root: BorrowedFd<'_>, path: &str) -> Result<String> {
         done.push(part);
         let here = done.join(&b'/');
         let target = tree::open_in_root(root, &here, OFlags::PATH | OFlags::NOFOLLOW)
+            // The links in /proc lead to where Docker does not look.
+            .and_then(|found| if tree::is_virtual(&found) { Err(Errno::INVAL) } else { Ok(found) })
             .and_then(|found| rustix::fs::readlinkat(&found, "", Vec::new()));
         if let Ok(target) = target {
             links += 1;

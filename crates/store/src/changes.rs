@@ -52,7 +52,7 @@ impl Store {
             .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
             .collect::<Result<Vec<_>>>()?;
         let mut comparison = Comparison::default();
-        if let Some(dir) = open_dir(upper.as_fd(), b".").map_err(Error::entry("/"))? {
+        if let Some(dir) = open_dir(upper.as_fd(), b".").map_err(Error::entry("open", "/"))? {
             comparison.directory(&Level { dir: dir.as_fd(), lower: &lower, hides: false, path: b"", depth: 0 })?;
         }
         Ok(comparison.changes)
@@ -77,7 +77,7 @@ struct Comparison {
 
 impl Comparison {
     fn directory(&mut self, level: &Level<'_>) -> Result<()> {
-        let failed = |error: io::Error| Error::Entry { path: display(level.path), source: error };
+        let failed = |error: io::Error| Error::entry("open", display(level.path))(error);
         if level.depth > MAX_DEPTH {
             return Err(failed(Errno::NAMETOOLONG.into()));
         }
@@ -99,7 +99,7 @@ impl Comparison {
     }
 
     fn name(&mut self, level: &Level<'_>, name: &[u8], path: &[u8]) -> Result<()> {
-        let failed = |error: Errno| Error::Entry { path: display(path), source: error.into() };
+        let failed = |error: Errno| Error::entry("lstat", display(path))(error);
         let below = find(level.lower, name).map_err(failed)?;
         let stat = tree::look(level.dir, name).map_err(failed)?;
         let Some(stat) = stat.filter(|stat| !tree::is_whiteout(stat)) else {

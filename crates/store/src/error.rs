@@ -104,17 +104,24 @@ pub enum Error {
     /// A tar stream is broken, or asks for what it must not have.
     #[error(transparent)]
     Tar(#[from] crate::tar::TarError),
-    /// An entry of a tar stream could not be made.
-    #[error("{}: {source}", .path.display())]
+    /// An entry of a tar stream could not be made, or a file not packed.
+    #[error("{action} {}: {}", .path.display(), plain(source))]
     Entry {
-        /// The entry's name.
+        /// What was tried, e.g. `open`.
+        action: &'static str,
+        /// The entry's name, as an absolute path inside the root.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
     /// An entry leads out of the directory that is unpacked into.
-    #[error("\"{}\" is outside of the target directory", .0.display())]
-    Breakout(PathBuf),
+    #[error("\"{}\" is outside of \"{}\"", .path.display(), .target.display())]
+    Breakout {
+        /// The entry's name.
+        path: PathBuf,
+        /// The directory that it is to be in.
+        target: PathBuf,
+    },
     /// An archive cannot be packed or unpacked as asked; the text is Docker's.
     #[error("{0}")]
     Archive(String),
@@ -128,7 +135,7 @@ pub enum Error {
     #[error("writing the stream: {0}")]
     Write(#[source] io::Error),
     /// A file or directory of the store.
-    #[error("{action} {}: {source}", .path.display())]
+    #[error("{action} {}: {}", .path.display(), plain(source))]
     File {
         /// What was tried, e.g. `creating`.
         action: &'static str,
@@ -176,7 +183,7 @@ impl Error {
                 ErrorKind::NotFound
             }
             Self::ImageConflict(_) | Self::SnapshotExists(_) => ErrorKind::Conflict,
-            Self::Reference(_) | Self::BadTag(_) | Self::InvalidId(_) | Self::Breakout(_) | Self::Archive(_) => {
+            Self::Reference(_) | Self::BadTag(_) | Self::InvalidId(_) | Self::Breakout { .. } | Self::Archive(_) => {
                 ErrorKind::InvalidParameter
             }
             _ => ErrorKind::System,
@@ -198,10 +205,19 @@ impl Error {
         move |source| Self::File { action, path, source: source.into() }
     }
 
-    pub(crate) fn entry<E: Into<io::Error>>(path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
-        let path = path.as_ref().to_owned();
-        move |source| Self::Entry { path, source: source.into() }
+    /// `path` is taken from the root, with or without a slash.
+    pub(crate) fn entry<E: Into<io::Error>>(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(E) -> Self {
+        let path = Path::new("/").join(path);
+        move |source| Self::Entry { action, path, source: source.into() }
     }
+}
+
+/// An error of the kernel as Go says it: without its number, and with a small letter.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 /// All errors of redb convert into its own sum type, and that one goes into a box because it is large.

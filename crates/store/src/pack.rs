@@ -62,7 +62,7 @@ impl<'a, W: Write> Packer<'a, W> {
 
     /// Packs what is inside a directory (not the directory itself), with names that start with `prefix`.
     pub(crate) fn contents(&mut self, dir: BorrowedFd<'_>, prefix: &[u8]) -> Result<()> {
-        let device = tree::look(dir, b".").map_err(Error::entry("/"))?.map(|stat| stat.st_dev);
+        let device = tree::look(dir, b".").map_err(Error::entry("lstat", "/"))?.map(|stat| stat.st_dev);
         self.list(Place { dir, name: b".", path: prefix, depth: 0, device })
     }
 
@@ -79,19 +79,19 @@ impl<'a, W: Write> Packer<'a, W> {
     /// Packs the entries of a directory; `place.device` is its own.
     fn list(&mut self, place: Place<'_>) -> Result<()> {
         if place.depth > MAX_DEPTH {
-            return Err(Error::entry(display(place.path))(io::Error::from(Errno::NAMETOOLONG)));
+            return Err(Error::entry("open", display(place.path))(io::Error::from(Errno::NAMETOOLONG)));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::openat(place.dir, place.name, flags, Mode::empty()) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(error) => return Err(Error::entry(display(place.path))(io::Error::from(error))),
+            Err(error) => return Err(Error::entry("open", display(place.path))(io::Error::from(error))),
         };
         // Files of the kernel (/proc/kcore has 128 TiB) cannot be packed.
         if tree::is_virtual(&dir) {
             return Ok(());
         }
-        let mut names = tree::list(dir.as_fd()).map_err(Error::entry(display(place.path)))?;
+        let mut names = tree::list(dir.as_fd()).map_err(Error::entry("open", display(place.path)))?;
         names.sort_by(|(one, _), (other, _)| one.cmp(other));
         for (name, _) in names {
             let slash: &[u8] = if place.path.is_empty() || place.path.ends_with(b"/") { b"" } else { b"/" };
@@ -108,7 +108,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn item(&mut self, place: Place<'_>) -> Result<()> {
-        let stat = tree::look(place.dir, place.name).map_err(Error::entry(display(place.path)))?;
+        let stat = tree::look(place.dir, place.name).map_err(Error::entry("lstat", display(place.path)))?;
         let Some(stat) = stat else { return Ok(()) };
         if self.plan.is_layer && tree::is_whiteout(&stat) {
             return self.mark(&with_name_prefix(place.path, b".wh."));
@@ -172,7 +172,7 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             self.links.insert((stat.st_dev, stat.st_ino), place.path.to_vec());
         }
-        let failed = Error::entry::<io::Error>(display(place.path));
+        let failed = Error::entry::<io::Error>("readlink", display(place.path));
         if kind == EntryKind::Symlink {
             match rustix::fs::readlinkat(place.dir, place.name, Vec::new()) {
                 Ok(target) => entry.link = target.into_bytes(),
@@ -180,7 +180,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 Err(error) => return Err(failed(error.into())),
             }
         }
-        entry.xattrs = read_xattrs(place.dir, place.name).map_err(Error::entry(display(place.path)))?;
+        entry.xattrs = read_xattrs(place.dir, place.name).map_err(Error::entry("getxattr", display(place.path)))?;
         Ok(Some(entry))
     }
 
@@ -191,7 +191,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn file(&mut self, place: Place<'_>, stat: &Stat, entry: &mut Entry) -> Result<()> {
-        let failed = |error: Errno| Error::Entry { path: display(place.path), source: error.into() };
+        let failed = |error: Errno| Error::entry("read", display(place.path))(error);
         // O_NONBLOCK, because the name may be that of a pipe by now.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(place.dir, place.name, flags, Mode::empty()) {

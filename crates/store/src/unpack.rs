@@ -42,6 +42,41 @@ pub(crate) struct Rules<'a> {
     pub(crate) owner: Option<(u32, u32)>,
 }
 
+impl Rules<'_> {
+    /// The directory to unpack into, as a path inside the root.
+    fn target(&self) -> PathBuf {
+        Path::new("/").join(display(self.base))
+    }
+
+    /// An entry's path inside the root.
+    fn full(&self, dir: &[u8], name: &[u8]) -> PathBuf {
+        self.target().join(display(dir)).join(display(name))
+    }
+
+    /// Docker takes no links into a container that lead out of the directory by `..`; in a layer they are common.
+    fn check_symlink(&self, dir: &[u8], name: &[u8], entry: &Entry) -> Result<()> {
+        // An absolute link is taken as one from here, which never leads out.
+        let joined = [dir, b"/", &entry.link].concat();
+        let joined = joined.strip_prefix(b"/").unwrap_or(&joined);
+        if self.is_layer || self.base.is_empty() || CleanPath::new(joined).is_some() {
+            return Ok(());
+        }
+        let full = self.full(dir, name);
+        Err(Error::Archive(format!("invalid symlink {full:?} -> {:?}", display(&entry.link))))
+    }
+}
+
+/// What Go says it was doing when an entry could not be made.
+fn action(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Regular => "open",
+        EntryKind::Directory => "mkdir",
+        EntryKind::Symlink => "symlink",
+        EntryKind::HardLink => "link",
+        EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => "mknod",
+    }
+}
+
 /// A layer that is unpacked but has no place yet. Dropped, it is removed.
 pub(crate) struct Unpacked {
     inner: Arc<Inner>,
@@ -147,7 +182,7 @@ fn inflate(plain: &mut impl Read, mut writer: PipeWriter) -> Inflated {
 /// Unpacks a plain tar stream below a directory of a root, and reads the stream to its end. Returns the size of what it made.
 pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules<'_>) -> Result<u64> {
     let mut reader = TarReader::new(source);
-    let tree = Tree::new(root, rules.base).map_err(Error::entry(display(rules.base)))?;
+    let tree = Tree::new(root, rules.base).map_err(Error::entry("open", display(rules.base)))?;
     let mut extraction = Extraction { tree, rules, dirs: Vec::new(), size: 0 };
     while let Some(entry) = reader.next_entry()? {
         extraction.entry(&entry, &mut reader)?;
@@ -173,13 +208,17 @@ struct Existing {
 
 impl Extraction<'_> {
     fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
-        let path = CleanPath::new(&entry.path).ok_or_else(|| Error::Breakout(display(&entry.path)))?;
+        // In the root itself, `..` leads nowhere else, and Docker takes it so. A layer has no business with it.
+        let name = &entry.path[..];
+        let is_in_root = !self.rules.is_layer && self.rules.base.is_empty();
+        let path = if is_in_root { CleanPath::new(&[b"/", name].concat()) } else { CleanPath::new(name) };
+        let path = path.ok_or_else(|| Error::Breakout { path: display(name), target: self.rules.target() })?;
         if path.is_root() {
             return self.root_entry(entry);
         }
         let (dir, name) = path.split();
         if self.rules.is_layer && name.starts_with(WHITEOUT) {
-            return self.whiteout(dir, name).map_err(Error::entry(display(&entry.path)));
+            return self.whiteout(dir, name).map_err(Error::entry("mknod", display(path.as_bytes())));
         }
         let replaced = self.make_room(entry, dir, name)?;
         self.make(entry, &path, reader, replaced.is_some_and(|existing| existing.is_whiteout))
@@ -188,8 +227,8 @@ impl Extraction<'_> {
     /// `./`: a layer may set the looks of the root, an archive does not change the directory it goes into.
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         if self.rules.is_layer && entry.kind == EntryKind::Directory {
-            let root = self.tree.top().try_clone_to_owned().map_err(Error::entry("/"))?;
-            dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("/"))?;
+            let root = self.tree.top().try_clone_to_owned().map_err(Error::entry("open", "/"))?;
+            dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("chmod", "/"))?;
             self.dirs.push((CleanPath::new(b"").ok_or(Error::Thread)?, entry.mtime));
         }
         Ok(())
@@ -225,7 +264,8 @@ impl Extraction<'_> {
 
     /// Removes what is in the entry's way, unless both are directories.
     fn make_room(&mut self, entry: &Entry, dir: &[u8], name: &[u8]) -> Result<Option<Existing>> {
-        let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
+        let full = self.rules.full(dir, name);
+        let failed = |error: io::Error| Error::entry(action(entry.kind), &full)(error);
         let parent = self.tree.dir(dir).map_err(failed)?;
         let Some(stat) = tree::look(parent, name).map_err(|error| failed(error.into()))? else { return Ok(None) };
         let existing = Existing { kind: tree::kind_of(&stat), is_whiteout: tree::is_whiteout(&stat) };
@@ -236,9 +276,8 @@ impl Extraction<'_> {
         }
         if self.rules.no_overwrite_dir_non_dir && (was_dir || is_dir) {
             let [old, new] = if was_dir { ["directory", "non-directory"] } else { ["non-directory", "directory"] };
-            let base = Path::new("/").join(display(self.rules.base));
-            let path = base.join(display(dir)).join(display(name));
-            return Err(Error::Archive(format!("cannot overwrite {old} {path:?} with {new} {base:?}")));
+            let target = self.rules.target();
+            return Err(Error::Archive(format!("cannot overwrite {old} {full:?} with {new} {target:?}")));
         }
         let freed = tree::remove_all(parent, name).map_err(failed)?;
         self.size = self.size.saturating_sub(freed);
@@ -255,16 +294,17 @@ impl Extraction<'_> {
         reader: &mut TarReader<R>,
         was_whiteout: bool,
     ) -> Result<()> {
-        let failed = Error::entry::<io::Error>(display(&entry.path));
         let (dir, name) = path.split();
+        let full = self.rules.full(dir, name);
+        let failed = Error::entry::<io::Error>(action(entry.kind), &full);
         let owner = self.owner(entry);
         if entry.kind == EntryKind::HardLink {
             return self.hard_link(entry, dir, name);
         }
-        let parent = self.tree.dir(dir).map_err(Error::entry(display(&entry.path)))?;
+        let parent = self.tree.dir(dir).map_err(Error::entry(action(entry.kind), &full))?;
         match entry.kind {
             EntryKind::Regular => {
-                regular(parent, name, entry, owner, reader)?;
+                regular(parent, name, entry, owner, reader, &full)?;
                 self.size += entry.size;
             }
             EntryKind::Directory => {
@@ -272,6 +312,7 @@ impl Extraction<'_> {
                 self.dirs.push((path.clone(), entry.mtime));
             }
             EntryKind::Symlink => {
+                self.rules.check_symlink(dir, name, entry)?;
                 symlink(parent, name, entry, owner).map_err(failed)?;
                 self.size += entry.link.len() as u64;
             }
@@ -281,8 +322,14 @@ impl Extraction<'_> {
     }
 
     fn hard_link(&mut self, entry: &Entry, dir: &[u8], name: &[u8]) -> Result<()> {
-        let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
-        let target = CleanPath::new(&entry.link).ok_or_else(|| Error::Breakout(display(&entry.link)))?;
+        let full = self.rules.full(dir, name);
+        let failed = |error: io::Error| Error::entry("link", &full)(error);
+        let target = CleanPath::new(&entry.link);
+        let target = target.ok_or_else(|| {
+            let outside = CleanPath::new(&[b"/", self.rules.base, b"/", &entry.link].concat());
+            let outside = outside.map_or_else(PathBuf::new, |path| display(path.as_bytes()));
+            Error::Archive(format!("invalid hardlink {:?} -> {:?}", Path::new("/").join(outside), display(&entry.link)))
+        })?;
         if target.is_root() {
             return Err(failed(Errno::PERM.into()));
         }
@@ -311,17 +358,19 @@ fn regular<R: BufRead>(
     entry: &Entry,
     owner: (u32, u32),
     reader: &mut TarReader<R>,
+    full: &Path,
 ) -> Result<()> {
-    let failed = |error: io::Error| Error::Entry { path: display(&entry.path), source: error };
+    let failed = |error: io::Error| Error::entry("open", full)(error);
+    let unwritten = |error: io::Error| Error::entry("write", full)(error);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file =
         rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
     match &entry.segments {
-        None => copy(&file, 0, entry.size, reader, &failed)?,
+        None => copy(&file, 0, entry.size, reader, &unwritten)?,
         Some(segments) => {
             rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
             for (offset, length) in segments {
-                copy(&file, *offset, *length, reader, &failed)?;
+                copy(&file, *offset, *length, reader, &unwritten)?;
             }
         }
     }

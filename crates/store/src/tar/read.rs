@@ -142,13 +142,15 @@ impl<R: BufRead> TarReader<R> {
         }
     }
 
+    /// Skips what is left of the entry's data, and its padding. As in Go, a stream may end within the padding.
     fn skip_data(&mut self) -> Result<()> {
         let mut left = self.data_left.saturating_add(self.padding);
-        (self.data_left, self.padding) = (0, 0);
+        let padding = std::mem::take(&mut self.padding);
+        self.data_left = 0;
         while left > 0 {
             let available = fill(&mut self.source)?.len();
             if available == 0 {
-                return Err(TarError::Truncated);
+                return if left <= padding { Ok(()) } else { Err(TarError::Truncated) };
             }
             let length = usize::try_from(left).unwrap_or(usize::MAX).min(available);
             self.source.consume(length);
