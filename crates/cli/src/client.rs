@@ -4,7 +4,7 @@
 //! with its own; Docker's client pays for a ping before every command instead. A connection that has answered is kept for the next
 //! request.
 
-mod autostart;
+pub(crate) mod autostart;
 mod connect;
 mod hijack;
 mod request;

@@ -41,7 +41,7 @@ impl Config {
         let directory = directory(named);
         let path = directory.join(FILE);
         let warn = |why: String| {
-            terminal::print_error(&format!("WARNING: Error loading config file: {}: {why}\n", path.display()))
+            terminal::print_error(&format!("WARNING: Error loading config file: {}: {why}\n", path.display()));
         };
         let members = match std::fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),

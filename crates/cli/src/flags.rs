@@ -77,6 +77,9 @@ impl Kind {
     }
 }
 
+/// Says what is wrong with a value.
+pub(crate) type Check = fn(&str) -> Result<(), String>;
+
 /// One flag of a command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flag {
@@ -94,7 +97,7 @@ pub(crate) struct Flag {
     /// Whether help leaves it out.
     pub(crate) hidden: bool,
     /// Refuses a value while flags are read, so that the message names the flag.
-    pub(crate) check: Option<fn(&str) -> Result<(), String>>,
+    pub(crate) check: Option<Check>,
 }
 
 /// Starts a row of the table.
@@ -113,12 +116,17 @@ impl Flag {
         self
     }
 
+    const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
     const fn alias(mut self, name: &'static str) -> Self {
         self.alias = Some(name);
         self
     }
 
-    const fn check(mut self, check: fn(&str) -> Result<(), String>) -> Self {
+    const fn check(mut self, check: Check) -> Self {
         self.check = Some(check);
         self
     }

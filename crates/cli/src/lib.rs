@@ -41,6 +41,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             terminal::print(&version_line());
             Ok(0)
         }
+        Ok(words) if matches!(words.as_slice(), [word] if word == client::autostart::WORD) => {
+            Err(client::autostart::become_engine())
+        }
         Ok(words) => dispatch(program, &words),
         Err(word) => Err(Error::plain(format!("{program}: argument {} is not valid UTF-8", word.to_string_lossy()))),
     };
@@ -111,7 +114,11 @@ fn dispatch(program: &'static str, words: &[String]) -> Result<u8, Error> {
         return Err(Error::plain(format!("unable to parse logging level: {level}")));
     }
     match rest.first().map(String::as_str) {
-        None => return help(program, &[]),
+        None => {
+            // Nothing was asked: the page is a hint, not an answer.
+            terminal::print_error(&flags::root_page(program));
+            return Ok(0);
+        }
         Some("help") => return help(program, &rest[1..]),
         Some(_) => {}
     }
@@ -152,7 +159,10 @@ fn help(program: &'static str, words: &[String]) -> Result<u8, Error> {
     }
     match flags::find(words) {
         Some((command, used)) => terminal::print(&flags::page(program, command, &words[..used].join(" "))),
-        None => return unknown(program, words),
+        None if flags::GROUPS.iter().any(|(name, _)| *name == words[0]) => {
+            terminal::print(&flags::group_page(program, &words[0]));
+        }
+        None => return Err(Error::plain(format!("unknown help topic: {}", words.join(" ")))),
     }
     Ok(0)
 }

@@ -106,7 +106,7 @@ impl Screen {
             });
             up = self.lines.len() - line;
             let _ = write!(text, "\x1b[{up}A");
-        } else if !(moving && !message.id.is_empty()) {
+        } else if !moving || message.id.is_empty() {
             self.lines.clear();
         }
         text.push_str(&self.line(message));

@@ -15,8 +15,11 @@ const SPARED: &[&str] = &["exec", "logs"];
 /// Command lines, one request each unless Docker looks first.
 const LINES: &str = include_str!("requests.txt");
 
+/// Target, query, members of the body by path, and credentials.
+type Essence = (String, BTreeMap<String, Vec<String>>, BTreeMap<String, String>, Option<String>);
+
 /// A request in a form that can be compared: empty parameters, and JSON members that say nothing, are left out.
-fn essence(request: &Request) -> (String, BTreeMap<String, Vec<String>>, BTreeMap<String, String>, Option<String>) {
+fn essence(request: &Request) -> Essence {
     let query = request.query.iter().filter(|(_, values)| values.iter().any(|value| !value.is_empty()));
     let query = query.map(|(name, values)| (name.clone(), values.clone())).collect();
     let mut body = BTreeMap::new();

@@ -1,8 +1,13 @@
 //! An engine of our own, started in the background when none runs and none was named.
 //!
-//! The child is this program as `daemon`, in a process group of its own, with its output in a log file. It tells that it listens by
-//! writing to a pipe whose number stands in `GANTRY_READY_FD`; when the pipe closes without a word, the engine has failed, and the
-//! log says why.
+//! ```text
+//! command ──spawns──► this program with WORD: setsid, exec ──► this program as `daemon`
+//!    ▲                                                              │ listens
+//!    └───────────────────── "ready" through a pipe ◄────────────────┘
+//! ```
+//!
+//! The engine has a session of its own, no terminal, and its output in a log file. The number of the pipe stands in `GANTRY_READY_FD`;
+//! when it closes without a word, the engine has failed, and the log says why.
 
 use crate::error::{Error, reason};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -21,6 +26,18 @@ const LOG_FALLBACK: &str = "/var/lib/gantry/gantry.log";
 const READY: &str = "GANTRY_READY_FD";
 /// How much of the log is worth showing: its last lines.
 const SHOWN: usize = 5;
+
+/// The one argument of the stage between a command and the engine.
+pub(crate) const WORD: &str = "start-engine-in-session";
+
+/// That stage: leaves the user's session and terminal, and becomes the engine. Returns only to say why it could not.
+pub(crate) fn become_engine() -> Error {
+    if let Err(error) = rustix::process::setsid() {
+        return Error::Io { what: "cannot make a session".into(), source: error.into() };
+    }
+    let error = Command::new("/proc/self/exe").arg0("gantry").arg("daemon").exec();
+    Error::Io { what: "cannot execute the engine".into(), source: error }
+}
 
 /// Starts the engine and returns when it listens.
 pub(super) async fn start(program: &str) -> Result<(), Error> {
@@ -47,15 +64,13 @@ fn spawn_and_wait() -> Result<(), String> {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("gantry")
-        .arg("daemon")
+        .arg(WORD)
         .current_dir("/")
         .env(READY, inherited.as_raw_fd().to_string())
         .env_remove("DOCKER_HOST")
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed)?)
-        .stderr(log)
-        // A group of its own: what the user types at this terminal is not meant for the engine.
-        .process_group(0);
+        .stderr(log);
     let mut child = command.spawn().map_err(failed)?;
     drop((writer, inherited));
     let mut word = [0; 16];
@@ -65,7 +80,7 @@ fn spawn_and_wait() -> Result<(), String> {
         return Ok(());
     }
     let status = child.wait().map_err(failed)?;
-    let text = std::fs::read(&path).unwrap_or_default();
+    let text = std::fs::read(path).unwrap_or_default();
     let text =
         String::from_utf8_lossy(text.get(usize::try_from(start).unwrap_or(0)..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().collect();

@@ -35,7 +35,7 @@ pub(crate) fn global_flags() -> Vec<Flag> {
         flag("config", Str, "Location of client config files").default(shown("")),
         flag("context", Str, "Name of the context to use to connect to the daemon: only \"default\" exists").short('c'),
         flag("debug", Bool, "Enable debug mode").short('D'),
-        flag("help", Bool, "Print usage"),
+        flag("help", Bool, "Print usage").hidden(),
         flag("host", List, "Daemon socket to connect to").short('H'),
         flag("log-level", Str, "Set the logging level (\"debug\", \"info\", \"warn\", \"error\", \"fatal\")")
             .short('l')

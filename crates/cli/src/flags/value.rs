@@ -144,7 +144,7 @@ fn number(text: &str) -> Result<i64, std::num::IntErrorKind> {
 }
 
 fn unsigned(text: &str, most: u64) -> Result<(), std::num::IntErrorKind> {
-    let value: u64 = text.parse().map_err(|error: std::num::ParseIntError| error.kind().clone())?;
+    let value: u64 = text.parse().map_err(|error: std::num::ParseIntError| *error.kind())?;
     if value > most { Err(std::num::IntErrorKind::PosOverflow) } else { Ok(()) }
 }
 

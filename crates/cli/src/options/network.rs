@@ -52,7 +52,7 @@ pub(crate) fn parse(value: &str) -> Result<Attachment, String> {
                 network.gw_priority = value.parse().map_err(|error: std::num::ParseIntError| {
                     format!(
                         "invalid gw-priority: {}",
-                        crate::format::go::number_error("ParseInt", value, error.kind().clone())
+                        crate::format::go::number_error("ParseInt", value, *error.kind())
                     )
                 })?;
             }

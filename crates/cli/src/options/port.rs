@@ -131,7 +131,7 @@ fn parse_range(text: &str) -> Result<(u16, u16), String> {
         return Err("empty string specified for ports".into());
     }
     let number = |part: &str| {
-        part.parse::<u16>().map_err(|error| crate::format::go::number_error("ParseUint", part, error.kind().clone()))
+        part.parse::<u16>().map_err(|error| crate::format::go::number_error("ParseUint", part, *error.kind()))
     };
     match text.split_once('-') {
         None => number(text).map(|port| (port, port)),

@@ -33,7 +33,7 @@ pub(crate) fn parse(value: &str) -> Result<Ulimit, String> {
         return Err(format!("invalid ulimit type: {name}"));
     }
     let number = |text: &str| {
-        text.parse::<i64>().map_err(|error| crate::format::go::number_error("ParseInt", text, error.kind().clone()))
+        text.parse::<i64>().map_err(|error| crate::format::go::number_error("ParseInt", text, *error.kind()))
     };
     let parts: Vec<&str> = limits.split(':').collect();
     let (soft, hard) = match parts.as_slice() {

@@ -86,6 +86,8 @@ fn serve(connection: UnixStream, noted: &Mutex<Vec<Request>>, handler: &Handler)
         }
         noted.lock().unwrap().push(request.clone());
         match handler(&request) {
+            // The answer to HEAD has no body, whatever its length says.
+            Reply::Whole(status, _) if request.method == "HEAD" => write!(writer, "HTTP/1.1 {status} X\r\n\r\n")?,
             Reply::Whole(status, body) => write!(
                 writer,
                 "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
