@@ -35,6 +35,12 @@ fn flatten(value: &Value, name: String, out: &mut BTreeMap<String, String>) {
         Value::Object(members) => members.iter().for_each(|(key, value)| flatten(value, format!("{name}.{key}"), out)),
         // Go leaves an empty runtime out.
         Value::String(text) if text.is_empty() && name.ends_with(".Runtime") => {}
+        // Docker collects these in a map, whose order changes from run to run.
+        Value::Array(items) if name.ends_with(".Binds") => {
+            let mut items: Vec<String> = items.iter().map(Value::to_string).collect();
+            items.sort();
+            out.insert(name, items.join(","));
+        }
         other => {
             out.insert(name, other.to_string());
         }
