@@ -14,7 +14,7 @@ use sys::pidfd;
 use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created, ExecOptions, ExecProcess};
 use crate::plan::system;
-use crate::record::{Directory, Record};
+use crate::record::{Files, Record};
 use crate::{added, cgroups, conversation, create, hooks, limits, validate};
 
 /// How long a killed process may take to go.
@@ -26,14 +26,14 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Container {
     state_root: PathBuf,
-    directory: Directory,
+    files: Files,
     record: Record,
     spec: Spec,
 }
 
 impl Container {
-    pub(crate) fn new(state_root: PathBuf, directory: Directory, record: Record, spec: Spec) -> Self {
-        Self { state_root, directory, record, spec }
+    pub(crate) fn new(state_root: PathBuf, files: Files, record: Record, spec: Spec) -> Self {
+        Self { state_root, files, record, spec }
     }
 
     /// Makes a container. Returns when its first process waits to be started, with everything done that can fail:
@@ -52,30 +52,21 @@ impl Container {
     /// The container `id` below `state_root`.
     pub fn load(state_root: &Path, id: &str) -> Result<Self> {
         validate::id(id)?;
-        let directory = Directory::new(state_root, id);
-        let (record, spec) = (directory.read_record(id)?, directory.read_spec(id)?);
-        Ok(Self { state_root: state_root.to_owned(), directory, record, spec })
+        let files = Files::new(state_root, id);
+        let (record, spec) = (files.read_record()?, files.read_spec()?);
+        Ok(Self { state_root: state_root.to_owned(), files, record, spec })
     }
 
     /// All containers below `state_root`, by id; one that goes meanwhile is left out. A directory that does not exist
     /// has none.
     pub fn list(state_root: &Path) -> Result<Vec<Self>> {
-        let failed = |source| Error::State { operation: "reading", path: state_root.to_owned(), source };
-        let entries = match std::fs::read_dir(state_root) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            match name.to_str().map(|id| Self::load(state_root, id)) {
-                Some(Ok(container)) => found.push(container),
-                None | Some(Err(Error::NotFound(_) | Error::InvalidId(_))) => {}
-                Some(Err(Error::State { source, .. })) if source.kind() == std::io::ErrorKind::NotADirectory => {}
-                Some(Err(error)) => return Err(error),
+        for id in Files::ids(state_root)? {
+            match Self::load(state_root, &id) {
+                Err(Error::NotFound(_) | Error::InvalidId(_)) => {}
+                container => found.push(container?),
             }
         }
-        found.sort_by(|a, b| a.record.id.cmp(&b.record.id));
         Ok(found)
     }
 
@@ -153,7 +144,7 @@ impl Container {
         if self.cgroup().and_then(|cgroup| cgroup.is_frozen().map_err(cgroups::failed)).unwrap_or(false) {
             return Ok(Status::Paused);
         }
-        let waits = rustix::fs::access(self.directory.fifo(), rustix::fs::Access::EXISTS).is_ok();
+        let waits = rustix::fs::access(self.files.fifo(), rustix::fs::Access::EXISTS).is_ok();
         Ok(if waits { Status::Created } else { Status::Running })
     }
 
@@ -177,7 +168,7 @@ impl Container {
             Status::Created => {}
             status => return self.refuse("cannot start container", status),
         }
-        let path = self.directory.fifo();
+        let path = self.files.fifo();
         let failed = |errno: Errno| match errno {
             // Nobody reads: the process ended meanwhile.
             Errno::NXIO | Errno::PIPE => Error::Status {
@@ -253,7 +244,7 @@ impl Container {
             self.empty_cgroup()?;
         }
         self.cgroup()?.delete().map_err(cgroups::failed)?;
-        self.directory.remove()?;
+        self.files.remove()?;
         let Some(all) = &self.spec.hooks else { return Ok(()) };
         let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
         state.status = Status::Stopped;
@@ -279,10 +270,7 @@ impl Container {
     /// killed before it was written. True when there was something.
     pub fn remove_leftovers(state_root: &Path, id: &str) -> Result<bool> {
         validate::id(id)?;
-        let directory = Directory::new(state_root, id);
-        let exists = directory.path().exists();
-        directory.remove()?;
-        Ok(exists)
+        Files::new(state_root, id).remove()
     }
 
     /// Freezes all processes.
@@ -326,7 +314,7 @@ impl Container {
         self.cgroup()?.apply(&converted).map_err(cgroups::failed)?;
         let linux = self.spec.linux.get_or_insert_with(Default::default);
         limits::merge(linux.resources.get_or_insert_with(Default::default), resources)?;
-        self.directory.write_spec(&self.spec)
+        self.files.write_spec(&self.spec)
     }
 
     /// Directory that all containers' state is in.

@@ -15,12 +15,12 @@ use crate::conversation::{self, Conversation, clone_error};
 use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created};
 use crate::plan::{self, Namespaces, Plan, ProcessPlan, system};
-use crate::record::{Directory, Record};
+use crate::record::{Files, Record};
 use crate::{cgroups, init, validate};
 
 /// What is removed again when a later step fails.
 struct Made {
-    directory: Directory,
+    files: Files,
     cgroup: Option<sys::cgroup::Cgroup>,
 }
 
@@ -30,7 +30,7 @@ impl Drop for Made {
             let _ = cgroup.kill();
             let _ = cgroup.delete();
         }
-        let _ = self.directory.remove();
+        let _ = self.files.remove();
     }
 }
 
@@ -40,9 +40,9 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     validate::spec(&options.spec)?;
     let bundle = std::path::absolute(&options.bundle)
         .map_err(|source| Error::Bundle { path: options.bundle.clone(), source })?;
-    let directory = Directory::new(&options.state_root, &options.id);
-    directory.create(&options.id)?;
-    let mut made = Made { directory: directory.clone(), cgroup: None };
+    let files = Files::new(&options.state_root, &options.id);
+    files.create()?;
+    let mut made = Made { files: files.clone(), cgroup: None };
     let mut record = Record {
         id: options.id.clone(),
         pid: 0,
@@ -53,9 +53,9 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         owner: rustix::process::geteuid().as_raw(),
         rootfs: plan::root_path(&options.spec, &bundle).unwrap_or_default(),
     };
-    // Before the first thing outside of this directory, so that whoever finds leftovers knows what they are.
-    directory.write_record(&record)?;
-    directory.write_spec(&options.spec)?;
+    // Before the first thing outside of these files, so that whoever finds leftovers knows what they are.
+    files.write_record(&record)?;
+    files.write_spec(&options.spec)?;
     let mut warnings = Vec::new();
     let state_root = options.state_root.clone();
     let mut plan = plan(options, &bundle, &mut warnings)?;
@@ -64,7 +64,7 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         made.cgroup = Some(view.cgroup.clone());
         plan.cgroup = Some(view);
     }
-    let fifo = rustix::fs::open(directory.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    let fifo = rustix::fs::open(files.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| system("opening exec.fifo", errno))?;
     let spec = plan.spec.clone();
     let state = plan.hook_state.clone();
@@ -73,11 +73,11 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let ready = Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj }.hold()?;
     record.pid = ready.child.pid;
     record.start_time = sys::process::start_time(record.pid).ok().flatten().unwrap_or_default();
-    directory.write_record(&record)?;
+    files.write_record(&record)?;
     // From here on it is the container that owns them.
     made.cgroup = None;
     let made = std::mem::ManuallyDrop::new(made);
-    let container = Container::new(state_root, made.directory.clone(), record, spec);
+    let container = Container::new(state_root, made.files.clone(), record, spec);
     Ok(Created {
         pid: ready.child.pid,
         pidfd: ready.child.pidfd,

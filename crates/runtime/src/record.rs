@@ -1,11 +1,13 @@
 //! What is kept of a container between two calls.
 //!
 //! ```text
-//! <state_root>/<id>/config.json   the configuration; replaced when limits are updated
-//! <state_root>/<id>/state.json    Record; replaced as a whole
-//! <state_root>/<id>/exec.fifo     there until the container is started
-//! <state_root>/<id>/lock          held while the container is made or deleted
+//! <state_root>/<id>@config.json   the configuration; replaced when limits are updated
+//! <state_root>/<id>@state.json    Record; replaced as a whole
+//! <state_root>/<id>@exec.fifo     made first, there until the container is started
 //! ```
+//!
+//! There is no directory for each container, since removing one makes some file systems wait for the disk. `@` is in no
+//! id, so names cannot be mistaken. The state is there while any of the three files is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,75 +40,92 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
 }
 
-/// The directory of one container.
+/// The files of one container.
 #[derive(Debug, Clone)]
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Files {
+    root: PathBuf,
+    id: String,
+}
 
-impl Directory {
-    /// Of `id` below `root`, whether it exists or not.
+const STATE: &str = "@state.json";
+const CONFIG: &str = "@config.json";
+const FIFO: &str = "@exec.fifo";
+
+impl Files {
+    /// Of `id` below `root`, whether they exist or not.
     pub(crate) fn new(root: &Path, id: &str) -> Self {
-        Self(root.join(id))
+        Self { root: root.to_owned(), id: id.to_owned() }
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
+    /// Ids of all containers below `root` that have a record.
+    pub(crate) fn ids(root: &Path) -> Result<Vec<String>> {
+        let entries = match std::fs::read_dir(root) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|source| failed("reading", root, source))?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(|source| failed("reading", root, source))?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.strip_suffix(STATE)).map(str::to_owned));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(format!("{}{name}", self.id))
     }
 
     pub(crate) fn fifo(&self) -> PathBuf {
-        self.0.join("exec.fifo")
+        self.path(FIFO)
     }
 
-    fn state(&self) -> PathBuf {
-        self.0.join("state.json")
-    }
-
-    fn config(&self) -> PathBuf {
-        self.0.join("config.json")
-    }
-
-    /// Makes it, with `exec.fifo`. An existing one is [`Error::Exists`].
-    pub(crate) fn create(&self, id: &str) -> Result<()> {
-        if let Some(parent) = self.0.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| failed("creating", parent, source))?;
-        }
-        match rustix::fs::mkdir(&self.0, rustix::fs::Mode::from_raw_mode(0o711)) {
-            Err(rustix::io::Errno::EXIST) => return Err(Error::Exists(id.to_owned())),
-            Err(errno) => return Err(failed("creating", &self.0, errno.into())),
+    /// Makes `exec.fifo`, and the directory of all containers. An id that is in use is [`Error::Exists`].
+    pub(crate) fn create(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.root).map_err(|source| failed("creating", &self.root, source))?;
+        let fifo = self.fifo();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        match rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0) {
+            Err(rustix::io::Errno::EXIST) => return Err(Error::Exists(self.id.clone())),
+            Err(errno) => return Err(failed("creating", &fifo, errno.into())),
             Ok(()) => {}
         }
-        let fifo = self.fifo();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &fifo,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .map_err(|errno| failed("creating", &fifo, errno.into()))
+        // A started container has no fifo any more, but a record.
+        if rustix::fs::access(self.path(STATE), rustix::fs::Access::EXISTS).is_ok() {
+            let _ = rustix::fs::unlink(&fifo);
+            return Err(Error::Exists(self.id.clone()));
+        }
+        Ok(())
     }
 
-    /// Removes it with everything in it; gone already is as good.
-    pub(crate) fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed("removing", &self.0, source)),
-            _ => Ok(()),
+    /// Removes them, the record last; true when there was something.
+    pub(crate) fn remove(&self) -> Result<bool> {
+        let mut found = false;
+        for name in [FIFO, CONFIG, STATE] {
+            let path = self.path(name);
+            match rustix::fs::unlink(&path) {
+                Ok(()) => found = true,
+                Err(rustix::io::Errno::NOENT) => {}
+                Err(errno) => return Err(failed("removing", &path, errno.into())),
+            }
         }
+        Ok(found)
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
-        write(&self.state(), record)
+        write(&self.path(STATE), record)
     }
 
-    pub(crate) fn read_record(&self, id: &str) -> Result<Record> {
-        read(&self.state(), id)
+    pub(crate) fn read_record(&self) -> Result<Record> {
+        read(&self.path(STATE), &self.id)
     }
 
     pub(crate) fn write_spec(&self, spec: &Spec) -> Result<()> {
-        write(&self.config(), spec)
+        write(&self.path(CONFIG), spec)
     }
 
-    pub(crate) fn read_spec(&self, id: &str) -> Result<Spec> {
-        read(&self.config(), id)
+    pub(crate) fn read_spec(&self) -> Result<Spec> {
+        read(&self.path(CONFIG), &self.id)
     }
 }
 
@@ -114,7 +133,7 @@ impl Directory {
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     serde_json::to_vec(value)
         .map_err(io::Error::from)
-        .and_then(|bytes| sys::file::replace(path, &bytes, 0o600, Durability::Process))
+        .and_then(|bytes| sys::file::replace(path, &bytes, 0o600, Durability::Volatile))
         .map_err(|source| failed("writing", path, source))
 }
 

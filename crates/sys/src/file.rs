@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 /// What survives a loss of power.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
+    /// The file is whole, old or new, after a crash of any process. Its content means nothing after a restart of the
+    /// machine (state below /run), so that no file system is made to write it to a disk.
+    Volatile,
     /// The file is whole, old or new, after a crash of any process; after a loss of power when the file system says so.
     Process,
     /// The new content is on the disk when this returns.
@@ -24,10 +27,13 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, durability: Durability) -
     let file = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(mode))?;
     let written = write_all(&file, content)
         .and_then(|()| match durability {
-            Durability::Process => Ok(()),
+            Durability::Volatile | Durability::Process => Ok(()),
             Durability::Power => Ok(rustix::fs::fsync(&file)?),
         })
-        .and_then(|()| Ok(rustix::fs::rename(&temporary, path)?));
+        .and_then(|()| match durability {
+            Durability::Volatile => exchange(&temporary, path),
+            _ => Ok(rustix::fs::rename(&temporary, path)?),
+        });
     if let Err(error) = written {
         let _ = rustix::fs::unlink(&temporary);
         return Err(error);
@@ -38,6 +44,16 @@ pub fn replace(path: &Path, content: &[u8], mode: u32, durability: Durability) -
         rustix::fs::fsync(rustix::fs::open(parent, flags, Mode::empty())?)?;
     }
     Ok(())
+}
+
+/// Renaming over a file makes ext4 write the new one out at once, which costs milliseconds, and again when it is removed;
+/// changing places with it does not.
+fn exchange(temporary: &Path, path: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(rustix::fs::unlink(temporary)?),
+        // There is nothing to change places with, or the file system cannot.
+        Err(_) => Ok(rustix::fs::rename(temporary, path)?),
+    }
 }
 
 /// A name beside `path` that no other process or thread uses. It starts with a dot and ends with `.tmp`, so that
@@ -74,7 +90,9 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("sys-file-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let path = directory.join("state");
-        replace(&path, b"one", 0o600, Durability::Process).unwrap();
+        replace(&path, b"zero", 0o600, Durability::Process).unwrap();
+        replace(&path, b"one", 0o600, Durability::Volatile).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"one");
         replace(&path, b"two", 0o600, Durability::Power).unwrap();
         let names = std::fs::read_dir(&directory).unwrap().count();
         let content = std::fs::read(&path).unwrap();

@@ -9,7 +9,7 @@ fn refused(bundle: &Bundle, words: &str) {
     let output = bundle.run();
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains(words), "{words:?} in {output:?}");
-    assert!(!bundle.directory.join("state").join(&bundle.id).exists(), "no state is left");
+    assert!(!bundle.has_state(), "no state is left");
     assert!(!bundle.cgroup("memory").exists(), "no cgroup is left");
 }
 

@@ -28,7 +28,7 @@ fn killed_at_any_moment_of_create() {
         let output = bundle.call(&["delete", "--force", &bundle.id]);
         assert_eq!(output.code, 0, "{output:?}");
         eventually("no process is left", || processes_of(&bundle) == 0);
-        assert!(!bundle.directory.join("state").join(&bundle.id).exists());
+        assert!(!bundle.has_state());
         eventually("no cgroup is left", || !bundle.cgroup("memory").exists());
     }
     bundle.create();
@@ -59,7 +59,7 @@ fn a_reused_number_is_not_the_container() {
     assert_eq!(bundle.call(&["kill", &bundle.id, "KILL"]).code, 0);
     bundle.wait_stopped();
     // As if the number had gone to this process.
-    let path = bundle.directory.join("state").join(&bundle.id).join("state.json");
+    let path = bundle.directory.join("state").join(format!("{}@state.json", bundle.id));
     let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     record["pid"] = json!(std::process::id());
     fs::write(&path, record.to_string()).unwrap();

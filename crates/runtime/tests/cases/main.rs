@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod hooks;
 mod lifecycle;
+mod machine;
 mod mounts;
 mod namespaces;
 mod security;

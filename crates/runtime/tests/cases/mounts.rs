@@ -246,5 +246,5 @@ fn nothing_is_left_on_the_host() {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&bundle.id), "{mounts}");
     assert!(!bundle.cgroup("memory").exists());
-    assert!(!bundle.directory.join("state").join(&bundle.id).exists());
+    assert!(!bundle.has_state());
 }

@@ -154,6 +154,12 @@ impl Bundle {
         assert_eq!(output.code, 0, "{output:?}");
     }
 
+    /// Whether anything is kept of the container, by the names that runtimes give to it.
+    pub(crate) fn has_state(&self) -> bool {
+        let entries = fs::read_dir(self.directory.join("state")).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.file_name().to_string_lossy().contains(&self.id))
+    }
+
     /// What the container wrote so far.
     pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.directory.join("output")).unwrap()
@@ -220,7 +226,7 @@ pub(crate) fn is_reference() -> bool {
 /// Waits for what another process is about to do.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(5));
