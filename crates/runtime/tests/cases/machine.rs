@@ -64,8 +64,8 @@ fn systemd_boots_and_stops() {
     assert_eq!(comm.lines(), ["systemd"]);
     let journal = bundle.exec(&["/usr/bin/systemctl", "is-active", "systemd-journald"]);
     assert_eq!(journal.lines(), ["active"]);
-    // What an engine sends for `docker stop` when the image says so.
-    assert_eq!(bundle.call(&["kill", &bundle.id, "RTMIN+3"]).code, 0);
+    // SIGRTMIN+3: what an engine sends for `docker stop` when the image says so.
+    assert_eq!(bundle.call(&["kill", &bundle.id, "37"]).code, 0);
     bundle.wait_stopped();
     assert_eq!(bundle.call(&["delete", &bundle.id]).code, 0);
     assert!(!bundle.cgroup("memory").exists());
