@@ -36,7 +36,8 @@ pub(crate) fn delay(options: &Options, attempt: u32) -> Duration {
 /// What is to be brought.
 pub(crate) struct Layer<'a> {
     pub(crate) blob: &'a Descriptor,
-    pub(crate) diff_id: &'a Digest,
+    /// None: only the blob is wanted.
+    pub(crate) diff_id: Option<&'a Digest>,
     pub(crate) progress: &'a LayerProgress,
     /// Dropped when the thread has ended.
     pub(crate) alive: mpsc::Sender<()>,
@@ -52,10 +53,10 @@ pub(crate) async fn layer(
 ) -> Result<()> {
     let Layer { blob, diff_id, progress, alive } = layer;
     let (pieces, queue) = mpsc::channel(QUEUE);
-    let (store, lease, descriptor, diff_id) = (store.clone(), lease.clone(), blob.clone(), diff_id.clone());
+    let (store, lease, descriptor, diff_id) = (store.clone(), lease.clone(), blob.clone(), diff_id.cloned());
     let thread = tokio::task::spawn_blocking(move || {
-        let taken = take_in(&store, lease, &descriptor, &diff_id, queue);
-        drop(alive);
+        let taken = take_in(&store, &lease, &descriptor, diff_id.as_ref(), queue);
+        drop((lease, alive));
         taken
     });
     let mut download = Download { remote, options, blob, progress, pieces: &pieces, offset: 0 };
@@ -158,28 +159,56 @@ impl Download<'_> {
 /// The thread's part.
 fn take_in(
     store: &Store,
-    lease: Lease,
+    lease: &Lease,
     blob: &Descriptor,
-    diff_id: &Digest,
+    diff_id: Option<&Digest>,
     mut queue: mpsc::Receiver<Piece>,
 ) -> Result<()> {
-    let failed = |error: store::Error| match error {
+    let mut target = match diff_id {
+        Some(diff_id) => Target::Layer(Box::new(store.layer_ingest(lease, blob, diff_id).map_err(failed)?)),
+        None => Target::Blob(Box::new(store.ingest(lease).map_err(failed)?)),
+    };
+    loop {
+        match queue.blocking_recv() {
+            Some(Piece::Bytes(bytes)) => {
+                if target.write_all(&bytes).is_err() {
+                    // It has ended early, and finish() says why.
+                    return target.finish(blob);
+                }
+            }
+            Some(Piece::End) => return target.finish(blob),
+            None => return Err(Error::Cancelled),
+        }
+    }
+}
+
+/// What the bytes become.
+enum Target {
+    Layer(Box<store::LayerIngest>),
+    Blob(Box<store::Ingest>),
+}
+
+impl Target {
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Layer(layer) => layer.write_all(bytes),
+            Self::Blob(blob) => blob.write_all(bytes),
+        }
+    }
+
+    fn finish(self, blob: &Descriptor) -> Result<()> {
+        match self {
+            Self::Layer(layer) => layer.finish().map(drop).map_err(failed),
+            Self::Blob(ingest) => ingest.finish(Some(&blob.digest)).map(drop).map_err(failed),
+        }
+    }
+}
+
+fn failed(error: store::Error) -> Error {
+    match error {
         store::Error::WrongDigest { expected, .. } => Error::LayerDigest(expected),
         store::Error::WrongSize { digest, .. } => Error::LayerDigest(digest),
         store::Error::WrongDiffId { .. } => Error::LayerMismatch,
         other => Error::Layer(other),
-    };
-    let mut layer = store.layer_ingest(&lease, blob, diff_id).map_err(failed)?;
-    loop {
-        match queue.blocking_recv() {
-            Some(Piece::Bytes(bytes)) => {
-                if layer.write_all(&bytes).is_err() {
-                    // It has ended early, and finish() says why.
-                    return layer.finish().map(drop).map_err(failed);
-                }
-            }
-            Some(Piece::End) => return layer.finish().map(drop).map_err(failed),
-            None => return Err(Error::Cancelled),
-        }
     }
 }

@@ -197,7 +197,7 @@ impl Pull<'_> {
         if diff_ids.len() != chosen.manifest.layers.len() {
             return Err(Error::LayerMismatch);
         }
-        self.layers(&lease, &chosen.manifest.layers, diff_ids).await?;
+        self.layers(&lease, &chosen.manifest, diff_ids).await?;
         let (name, digest) = (self.reference.clone(), digest.clone());
         blocking(move || register(&store, &lease, &name, &digest, bytes, &chosen)).await
     }
@@ -224,21 +224,38 @@ impl Pull<'_> {
     }
 
     /// Brings the layers that are not here, a few at a time.
-    async fn layers(&self, lease: &Lease, blobs: &[Descriptor], diff_ids: &[Digest]) -> Result<()> {
+    ///
+    /// A layer may be here from elsewhere, compressed in another way or not at all. Then its blob alone is brought, so
+    /// that the image can be pushed as it came. Of an image that is here as a whole nothing is told, as in Docker.
+    async fn layers(&self, lease: &Lease, manifest: &Manifest, diff_ids: &[Digest]) -> Result<()> {
+        let id = ImageId::from(manifest.config.digest.clone());
+        let (store, held) = (self.store.clone(), lease.clone());
+        let wanted: Vec<(Digest, Digest)> =
+            diff_ids.iter().cloned().zip(manifest.layers.iter().map(|blob| blob.digest.clone())).collect();
+        let (is_known, here) = blocking(move || {
+            let hold = |(diff_id, blob): &(Digest, Digest)| -> Result<(bool, bool)> {
+                Ok((store.layer_hold(&held, diff_id)?.is_some(), store.blob_hold(&held, blob)?))
+            };
+            let here = wanted.iter().map(hold).collect::<Result<Vec<_>>>()?;
+            Ok((store.image(&id).is_ok(), here))
+        })
+        .await?;
+        if is_known && here.iter().all(|(layer, blob)| *layer && *blob) {
+            return Ok(());
+        }
         let mut missing = Vec::new();
         let mut seen = HashSet::new();
-        for (blob, diff_id) in blobs.iter().zip(diff_ids) {
+        for ((blob, diff_id), (has_layer, has_blob)) in manifest.layers.iter().zip(diff_ids).zip(here) {
             // An image may have the same layer twice, an empty one for example.
             if !seen.insert(diff_id) {
                 continue;
             }
             let layer = LayerProgress::new(self.progress, &blob.digest);
-            let (store, held, wanted) = (self.store.clone(), lease.clone(), diff_id.clone());
-            if blocking(move || Ok(store.layer_hold(&held, &wanted)?)).await?.is_some() {
+            if has_layer && has_blob {
                 layer.state(LayerStatus::AlreadyExists).await?;
             } else {
                 layer.state(LayerStatus::PullingFsLayer).await?;
-                missing.push((blob, diff_id, layer));
+                missing.push((blob, (!has_layer).then_some(diff_id), layer));
             }
         }
         for (_, _, layer) in missing.iter().skip(self.options.max_downloads) {
@@ -275,7 +292,10 @@ fn register(
 ) -> Result<(ImageId, bool)> {
     let before = store.image_named(name)?;
     store.blob_put(lease, &chosen.fetched.bytes)?;
-    let documents = chosen.indexes.iter().map(|index| store.blob_put(lease, &index.bytes)).collect::<Result<_, _>>()?;
+    let mut documents: Vec<Digest> =
+        chosen.indexes.iter().map(|index| store.blob_put(lease, &index.bytes)).collect::<Result<_, _>>()?;
+    // The blobs that this manifest names stay as long as the image, whatever other images make of their layers.
+    documents.extend(chosen.manifest.layers.iter().map(|blob| blob.digest.clone()));
     let media_type = chosen.manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST);
     let manifest = Descriptor::new(media_type, chosen.fetched.digest.clone(), chosen.fetched.bytes.len() as u64);
     let image = NewImage {

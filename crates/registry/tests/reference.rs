@@ -71,6 +71,36 @@ async fn an_image_made_here_gets_the_same_digest_every_time() {
 }
 
 #[tokio::test]
+async fn an_index_is_pushed_as_it_was_where_all_of_it_is() {
+    let registry = Registry::start();
+    let store = TestStore::new();
+    let mut entries = Vec::new();
+    for (seed, architecture) in [(1, oci::Platform::host().architecture.as_str()), (2, "s390x")] {
+        let one = image(seed, 1, 1000);
+        let fake = Fake::serve(one.clone(), |_| None).await;
+        let id = pull(&fake.name("a"), &store.store).await.0.unwrap().image_id;
+        let name = registry.name(&format!("idx:{architecture}"));
+        store.store.image_tag(&name.parse().unwrap(), &id).unwrap();
+        push(&name, &store.store).await.0.unwrap();
+        entries.push(serde_json::json!({"mediaType": oci::media_type::DOCKER_MANIFEST, "digest": one.digest(),
+            "size": one.manifest.len(), "platform": {"os": "linux", "architecture": architecture}}));
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": oci::media_type::OCI_INDEX, "manifests": entries});
+    let index = serde_json::to_vec(&index).unwrap();
+    registry.put_manifest("idx/manifests/all", oci::media_type::OCI_INDEX, &index);
+
+    let fresh = TestStore::new();
+    let pulled = pull(&registry.name("idx:all"), &fresh.store).await.0.unwrap();
+    assert_eq!(pulled.digest, Digest::of(&index));
+    for (name, expected) in [("idx:again", Digest::of(&index)), ("elsewhere:1", image(1, 1, 1000).digest())] {
+        let name = registry.name(name);
+        fresh.store.image_tag(&name.parse().unwrap(), &pulled.image_id).unwrap();
+        assert_eq!(push(&name, &fresh.store).await.0.unwrap()[0].digest, expected);
+        assert_eq!(pull(&name, &TestStore::new().store).await.0.unwrap().digest, expected);
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_pushed() {
     let registry = Registry::start();
     let store = TestStore::new();

@@ -50,6 +50,7 @@ pub(super) fn create(store: &Store) -> Result<Made> {
     let layer = store.layer_import(&lease, None, tar_of(program, metadata.len(), built).map_err(failed)?)?;
     let config = configuration(&layer.diff_id, built);
     let blob = layer.blob.ok_or_else(|| Error::system("the layer of hello was not kept"))?;
+    let documents = vec![blob.digest.clone()];
     // Plain tar: OCI's types have a name for that.
     let mut manifest = Manifest::docker(Descriptor::of(media_type::OCI_CONFIG, &config), vec![blob]);
     manifest.media_type = Some(media_type::OCI_MANIFEST.to_owned());
@@ -62,6 +63,7 @@ pub(super) fn create(store: &Store) -> Result<Made> {
         manifest: Some(Descriptor::of(media_type::OCI_MANIFEST, &manifest)),
         repo_digests: vec![name.with_digest(digest.clone())],
         tags: vec![name],
+        documents,
         ..NewImage::default()
     };
     let id = store.image_create(&lease, image)?;

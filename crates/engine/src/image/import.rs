@@ -61,6 +61,9 @@ impl Engine {
 
     /// The body of a URL, with lines that tell how far it is.
     async fn download(&self, source: &str, lines: &Lines) -> Result<Body> {
+        if source.is_empty() {
+            return Err(Error::system("Get \"http:\": http: no Host in request URL"));
+        }
         let url = if source.contains("://") { source.to_owned() } else { format!("http://{source}") };
         let download = self.registry.download(&url).await.map_err(progress::failure)?;
         lines.status("", format!("Downloading from {url}")).await?;

@@ -11,7 +11,7 @@ use oci::reference::Reference;
 use store::Image;
 
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 impl Engine {
     /// All that is known of an image.
@@ -40,7 +40,8 @@ impl Engine {
         let (store, name, owned) = (self.store.clone(), name.to_owned(), reference.clone());
         let id = self
             .blocking(move || {
-                let id = store.image_resolve(&name)?;
+                // Whatever is wrong with the name: Docker says 404 here.
+                let id = store.image_resolve(&name).map_err(|error| Error::from(error).with_kind(Kind::NotFound))?;
                 store.image_tag(&owned, &id)?;
                 Ok(id)
             })

@@ -52,11 +52,6 @@ type Saved = BTreeMap<ImageId, BTreeSet<Reference>>;
 fn choose(store: &Store, lease: &Lease, names: &[String]) -> Result<Saved> {
     let mut saved = Saved::new();
     for name in names {
-        let missing = |error: store::Error| match error.kind() {
-            // Unlike elsewhere, Docker adds no tag to the name here.
-            store::ErrorKind::NotFound => Error::not_found(format!("No such image: {name}")),
-            _ => error.into(),
-        };
         let reference = Reference::parse_normalized(name).ok().filter(|_| !reference::is_identifier(name));
         let all_tags = match &reference {
             Some(reference) if reference.is_name_only() => tags_of(store, reference)?,
@@ -68,7 +63,7 @@ fn choose(store: &Store, lease: &Lease, names: &[String]) -> Result<Saved> {
             }
             continue;
         }
-        let id = store.image_resolve(name).map_err(missing)?;
+        let id = store.image_resolve(name).map_err(|error| explain(error, name, reference.as_ref()))?;
         let names = saved.entry(id.clone()).or_default();
         if let Some(reference) = reference.filter(|reference| reference.tag().is_some())
             && store.image_named(&reference)? == Some(id)
@@ -82,6 +77,18 @@ fn choose(store: &Store, lease: &Lease, names: &[String]) -> Result<Saved> {
         }
     }
     Ok(saved)
+}
+
+/// Docker's words for a name that cannot be saved, which are not those of other commands.
+fn explain(error: store::Error, name: &str, reference: Option<&Reference>) -> Error {
+    match (error.kind(), reference) {
+        (store::ErrorKind::NotFound, Some(reference)) if !reference.is_name_only() => {
+            Error::not_found("reference does not exist")
+        }
+        (store::ErrorKind::NotFound, _) => Error::not_found(format!("No such image: {name}")),
+        (store::ErrorKind::InvalidParameter, _) => Error::system(error.to_string()),
+        _ => error.into(),
+    }
 }
 
 fn tags_of(store: &Store, repository: &Reference) -> Result<Vec<(Reference, ImageId)>> {

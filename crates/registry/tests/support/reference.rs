@@ -1,6 +1,7 @@
 //! The reference registry (Debian's package `docker-registry`) with a directory and a port of its own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 pub struct Registry {
@@ -39,6 +40,19 @@ impl Registry {
         // Nobody may block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { child, port, _dir: dir }
+    }
+
+    /// Puts a manifest or index there as it is.
+    pub fn put_manifest(&self, path: &str, media_type: &str, bytes: &[u8]) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let head = format!(
+            "PUT /v2/{path} HTTP/1.0\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            bytes.len()
+        );
+        stream.write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains(" 201 "), "{answer}");
     }
 
     pub fn name(&self, path: &str) -> String {
