@@ -1,10 +1,10 @@
 //! Making a container: from the request to a record, a snapshot and volumes. Nothing runs yet.
 //!
 //! The order of the checks is dockerd's, because a client sees the first complaint. Until the record is written, everything
-//! that was made is taken back on an error; a crash leaves a directory or snapshot without record, which the next start removes.
+//! that was made is taken back on an error; a crash leaves a directory `.creating-<id>`, which the next start takes back.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use api::container::{Config, CreateRequest, CreateResponse, HostConfig};
 use jiff::Timestamp;
@@ -46,7 +46,7 @@ impl Engine {
         }
         validate::combinations(&config, &host_config)?;
         validate::config(&mut config)?;
-        let mut warnings = validate::host_config(&mut host_config)?;
+        let warnings = validate::host_config(&mut host_config)?;
         let mut endpoints = networking_config.endpoints_config.unwrap_or_default();
         crate::networking::check_requested(&mut config, &host_config, &mut endpoints)?;
         let image = self.find_image(&config.image, platform).await?;
@@ -88,7 +88,7 @@ impl Engine {
             host_config,
             id: id.clone(),
         };
-        match self.materialize(record, image.map(|(id, _)| id), &mut warnings).await {
+        match self.materialize(record, image.map(|(id, _)| id)).await {
             Ok(record) => {
                 self.container_event(&record, "create", &[]);
                 Actor::spawn(&self.arc(), record, Adopted::default());
@@ -154,7 +154,9 @@ impl Engine {
         };
         match options.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(Error::invalid(format!("unknown log opt '{key}' for {} log driver", log.driver))),
-            None => crate::container::start::log_limits(options).map(drop),
+            // Values are looked at by the start, as in dockerd; what this engine cannot do is refused before.
+            None => crate::container::start::log_limits(options)
+                .map_or_else(|e| if e.kind() == Kind::NotImplemented { Err(e) } else { Ok(()) }, |_| Ok(())),
         }
     }
 
@@ -244,50 +246,67 @@ impl Engine {
         &self,
         mut record: Record,
         image: Option<ImageId>,
-        warnings: &mut Vec<String>,
     ) -> Result<Record> {
-        let _ = warnings;
-        let mut wanted = self.mount_requests(&record)?;
-        let mut made = Vec::new();
-        for mount in wanted.iter_mut().filter(|m| m.kind == MountKind::Volume) {
-            if let Err(error) = self.provide_volume(mount, &record, &mut made).await {
-                self.take_back(&record.id, &made).await;
-                return Err(error);
-            }
+        let mut mounts = self.mount_requests(&record)?;
+        let directories = Directories::new(&self.config.data_root, &self.config.exec_root, &record.id);
+        let begun = directories.begun();
+        for mount in mounts.iter_mut().filter(|m| m.anonymous && m.name.is_empty()) {
+            mount.name = random_id();
         }
-        record.mounts = wanted;
-        let (store, directories) =
-            (self.store.clone(), Directories::new(&self.config.data_root, &self.config.exec_root, &record.id));
-        let shared = Arc::new(record);
-        let (inner, id) = (shared.clone(), shared.id.clone());
-        let built = self
-            .blocking(move || {
-                let options = SnapshotOptions { ephemeral: inner.host_config.auto_remove };
-                store.snapshot_create(&inner.id, image.as_ref(), options)?;
-                check_working_directory(&store, &inner)?;
-                populate(&store, &inner)?;
-                let failed = |e| Error::caused(Kind::System, format!("creating {}", directories.data.display()), e);
-                std::fs::create_dir_all(&directories.data).map_err(failed)?;
-                inner.save(&directories.data)
-            })
-            .await;
+        if mounts.iter().any(|m| m.anonymous) {
+            // Names of volumes that nobody else knows are on disk before the volumes are: a crash leaves none behind.
+            let draft = Record { mounts: mounts.clone(), ..record.clone() };
+            let begun = begun.clone();
+            self.blocking(move || save_begun(&draft, &begun)).await?;
+        }
+        record.mounts = mounts;
+        let built = self.build(&mut record, image, begun, directories).await;
         if let Err(error) = built {
-            self.take_back(&id, &made).await;
+            self.take_back(&record).await;
             return Err(error);
         }
-        Ok(Arc::unwrap_or_clone(shared))
+        Ok(record)
     }
 
-    /// Removes what a failed creation made.
-    async fn take_back(&self, id: &str, volumes: &[String]) {
-        for volume in volumes {
-            let _ = self.delete_volume(volume).await;
+    async fn build(
+        &self,
+        record: &mut Record,
+        image: Option<ImageId>,
+        begun: PathBuf,
+        directories: Directories,
+    ) -> Result<()> {
+        let mut mounts = std::mem::take(&mut record.mounts);
+        for mount in mounts.iter_mut().filter(|m| m.kind == MountKind::Volume) {
+            let provided = self.provide_volume(mount, record).await;
+            if provided.is_err() {
+                record.mounts = mounts;
+                return provided;
+            }
         }
-        let (store, id) = (self.store.clone(), id.to_owned());
-        let directory = Directories::new(&self.config.data_root, &self.config.exec_root, &id).data;
+        record.mounts = mounts;
+        let (store, record) = (self.store.clone(), record.clone());
+        self.blocking(move || {
+            let options = SnapshotOptions { ephemeral: record.host_config.auto_remove };
+            store.snapshot_create(&record.id, image.as_ref(), options)?;
+            check_working_directory(&store, &record)?;
+            populate(&store, &record)?;
+            save_begun(&record, &begun)?;
+            let failed = |e| Error::caused(Kind::System, format!("creating {}", directories.data.display()), e);
+            std::fs::rename(&begun, &directories.data).map_err(failed)
+        })
+        .await
+    }
+
+    /// Removes what a failed creation made. Named volumes stay, as in dockerd: somebody else may use them by now.
+    async fn take_back(&self, record: &Record) {
+        for mount in record.mounts.iter().filter(|m| m.anonymous) {
+            let _ = self.delete_volume(&mount.name).await;
+        }
+        let (store, id) = (self.store.clone(), record.id.clone());
+        let begun = Directories::new(&self.config.data_root, &self.config.exec_root, &id).begun();
         let _ = self
             .blocking(move || {
-                let _ = std::fs::remove_dir_all(directory);
+                let _ = std::fs::remove_dir_all(begun);
                 Ok(store.snapshot_remove(&id)?)
             })
             .await;
@@ -336,23 +355,22 @@ impl Engine {
     }
 
     /// Finds or makes the volume of a mount.
-    async fn provide_volume(&self, mount: &mut MountRecord, record: &Record, made: &mut Vec<String>) -> Result<()> {
-        let known = !mount.name.is_empty() && self.volumes.get(&mount.name).is_some();
+    async fn provide_volume(&self, mount: &mut MountRecord, record: &Record) -> Result<()> {
         let options = record.host_config.mounts.iter().find(|m| mounts::clean(&m.target) == mount.destination);
         let options = options.and_then(|m| m.volume_options.clone()).unwrap_or_default();
+        let mut labels = options.labels;
+        if mount.anonymous {
+            labels.insert(crate::volume::ANONYMOUS.to_owned(), String::new());
+        }
         let volume = self
             .volume_create(api::volume::CreateRequest {
                 name: mount.name.clone(),
                 driver: mount.driver.clone(),
                 driver_opts: options.driver_config.map(|d| d.options).unwrap_or_default(),
-                labels: Some(options.labels).filter(|l| !l.is_empty()),
+                labels: Some(labels).filter(|l| !l.is_empty()),
                 ..api::volume::CreateRequest::default()
             })
             .await?;
-        if !known {
-            made.push(volume.name.clone());
-        }
-        mount.name = volume.name;
         mount.driver = volume.driver;
         mount.source = volume.mountpoint;
         if mount.mode.is_empty() && !mount.anonymous {
@@ -361,6 +379,13 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Writes the record of a creation that is not done yet.
+fn save_begun(record: &Record, begun: &Path) -> Result<()> {
+    let failed = |e| Error::caused(Kind::System, format!("creating {}", begun.display()), e);
+    std::fs::create_dir_all(begun).map_err(failed)?;
+    record.save(begun)
 }
 
 fn image_error(name: &str, error: &store::Error) -> Error {
@@ -383,7 +408,7 @@ fn hostname(config: &mut Config, host: &HostConfig, id: &str) {
     if !config.hostname.is_empty() {
         return;
     }
-    config.hostname = if host.network_mode == "host" || host.uts_mode == "host" {
+    config.hostname = if host.network_mode == "host" {
         rustix::system::uname().nodename().to_string_lossy().into_owned()
     } else {
         id[..12].to_owned()

@@ -306,7 +306,10 @@ fn log(record: &Record, directories: &Directories) -> Result<Option<LogConfig>> 
     if config.driver == "none" {
         return Ok(None);
     }
-    let limits = super::start::log_limits(options)?;
+    let limits = super::start::log_limits(options).map_err(|e| {
+        let prefixed = e.prefixed("failed to create task for container: failed to initialize logging driver");
+        prefixed.with_kind(Kind::System)
+    })?;
     let name = match config.driver.as_str() {
         "local" => "local-logs.log".to_owned(),
         _ => format!("{}-json.log", record.id),

@@ -11,16 +11,21 @@ use crate::error::{Error, Kind, Result};
 const DEFAULT: &str = include_str!("seccomp-default.json");
 
 /// Word for the default profile.
-pub const BUILTIN: &str = "builtin";
+pub(crate) const BUILTIN: &str = "builtin";
 /// Word for no filter at all.
-pub const UNCONFINED: &str = "unconfined";
+pub(crate) const UNCONFINED: &str = "unconfined";
 
 /// The filter of a container, chosen as dockerd does.
 ///
 /// `asked` is what the container says and `engine_default` what the engine was started with: empty, [`BUILTIN`],
 /// [`UNCONFINED`], or a profile as JSON. A privileged container has a filter only when it asks for one.
 /// `capabilities` are those of the bounding set.
-pub fn choose(asked: &str, engine_default: &str, privileged: bool, capabilities: &[String]) -> Result<Option<Seccomp>> {
+pub(crate) fn choose(
+    asked: &str,
+    engine_default: &str,
+    privileged: bool,
+    capabilities: &[String],
+) -> Result<Option<Seccomp>> {
     let profile = match asked {
         "" if privileged => return Ok(None),
         "" => engine_default,
@@ -35,7 +40,7 @@ pub fn choose(asked: &str, engine_default: &str, privileged: bool, capabilities:
 
 /// Reads a profile, Docker's or that of the runtime specification, and keeps the rules that hold on this host for a
 /// container with these capabilities.
-pub fn resolve(json: &str, capabilities: &[String]) -> Result<Seccomp> {
+pub(crate) fn resolve(json: &str, capabilities: &[String]) -> Result<Seccomp> {
     let profile: Profile = serde_json::from_str(json)
         .map_err(|e| Error::caused(Kind::InvalidParameter, "Decoding seccomp profile failed", e))?;
     let host = Host { architecture: go_architecture(), kernel: kernel(), capabilities };
