@@ -147,13 +147,13 @@ impl Transport {
         if let Some(lookup) = find::<LookupError>(error) {
             return transport(method, shown, &format!("dial tcp: {lookup}"), true);
         }
-        if let Some(tls) = find_tls(error) {
+        if let Some(tls) = find::<rustls::Error>(error) {
             return transport(method, shown, &tls_problem(tls, url), false);
         }
         if error.is_connect() && error.is_timeout() {
             return transport(method, shown, &format!("dial tcp {}: i/o timeout", address().await), true);
         }
-        let problem = match find_io(error) {
+        let problem = match find::<io::Error>(error) {
             Some(cause) if error.is_connect() => format!("dial tcp {}: connect: {}", address().await, plain(cause)),
             Some(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => "EOF".to_owned(),
             Some(cause) => format!("read tcp {}: {}", address().await, plain(cause)),
@@ -201,7 +201,7 @@ impl Response {
         match tokio::time::timeout(self.stall, self.inner.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => {
-                let problem = match find_io(&error) {
+                let problem = match find::<io::Error>(&error) {
                     Some(cause) if cause.kind() != io::ErrorKind::UnexpectedEof => plain(cause),
                     _ => "unexpected EOF".to_owned(),
                 };
@@ -338,32 +338,16 @@ pub(crate) fn transport(method: &Method, url: &Url, problem: &str, transient: bo
     Error::Transport { method, url: url.to_string(), problem: problem.to_owned(), transient }
 }
 
-/// An error of this type among the causes.
+/// An error of this type among the causes, the innermost one.
+///
+/// What an [`io::Error`] was made of is not its `source`, but the source of that is: so both ways are gone.
 fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if let Some(found) = cause.downcast_ref() {
-            return Some(found);
-        }
-        next = cause.source();
+    fn search<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+        let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inside = inside.and_then(|inner| search(inner as &(dyn StdError + 'static)));
+        inside.or_else(|| error.source().and_then(search)).or_else(|| error.downcast_ref())
     }
-    None
-}
-
-/// The innermost error of the operating system among the causes.
-fn find_io(error: &reqwest::Error) -> Option<&io::Error> {
-    let mut found = None;
-    let mut next = error.source();
-    while let Some(cause) = next {
-        found = cause.downcast_ref::<io::Error>().or(found);
-        next = cause.source();
-    }
-    found
-}
-
-fn find_tls(error: &reqwest::Error) -> Option<&rustls::Error> {
-    find::<rustls::Error>(error)
-        .or_else(|| find_io(error).and_then(|cause| cause.get_ref()).and_then(|inner| inner.downcast_ref()))
+    error.source().and_then(search)
 }
 
 fn innermost(error: &reqwest::Error) -> String {
@@ -397,9 +381,52 @@ fn tls_problem(error: &rustls::Error, url: &Url) -> String {
         rustls::Error::InvalidCertificate(
             C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
         ) => certificate("certificate has expired or is not yet valid"),
-        rustls::Error::InvalidCertificate(C::NotValidForName | C::NotValidForNameContext { .. }) => {
-            certificate(&format!("certificate is not valid for {}", url.host_str().unwrap_or_default()))
+        rustls::Error::InvalidCertificate(C::NotValidForNameContext { presented, .. }) => {
+            certificate(&wrong_name(presented, url.host_str().unwrap_or_default()))
         }
         other => format!("tls: {other}"),
+    }
+}
+
+/// Go's sentence for a certificate that is somebody else's. `presented` is like `DnsName("localhost")`, `IpAddress(::1)`.
+fn wrong_name(presented: &[String], host: &str) -> String {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_address = host.parse::<std::net::IpAddr>().is_ok();
+    let kind = if is_address { "IpAddress(" } else { "DnsName(" };
+    let names = presented.iter().filter_map(|name| name.strip_prefix(kind)?.strip_suffix(')'));
+    let names: Vec<&str> = names.map(|name| name.trim_matches('"')).collect();
+    match (names.is_empty(), is_address) {
+        (false, _) => format!("certificate is valid for {}, not {host}", names.join(", ")),
+        (true, true) => format!("cannot validate certificate for {host} because it doesn't contain any IP SANs"),
+        (true, false) => format!("certificate is not valid for any names, but wanted to match {host}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_names_in_go_s_words() {
+        let presented = ["IpAddress(127.0.0.1)".to_owned(), "DnsName(\"localhost\")".to_owned()];
+        assert_eq!(wrong_name(&presented, "10.0.0.1"), "certificate is valid for 127.0.0.1, not 10.0.0.1");
+        assert_eq!(wrong_name(&presented, "a.b"), "certificate is valid for localhost, not a.b");
+        let expected = "cannot validate certificate for ::1 because it doesn't contain any IP SANs";
+        assert_eq!(wrong_name(&presented[1..], "[::1]"), expected);
+        assert_eq!(wrong_name(&[], "a"), "certificate is not valid for any names, but wanted to match a");
+    }
+
+    #[test]
+    fn errors_of_responses() {
+        let json =
+            |status: u16, body: &str| match errors_of_json(StatusCode::from_u16(status).unwrap(), body.as_bytes()) {
+                Ok(errors) => errors.to_string(),
+                Err(error) => error.to_string(),
+            };
+        let two = r#"{"errors":[{"code":"DENIED","message":"x"},{"code":"NEW","message":"y","detail":1}]}"#;
+        assert_eq!(json(403, two), "errors:\ndenied: x\nunknown: y\n");
+        assert_eq!(json(401, r#"{"details":"wrong"}"#), "unauthorized: wrong");
+        assert_eq!(json(404, r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#), "name unknown");
+        assert_eq!(errors_of_text(StatusCode::FORBIDDEN, b"no").to_string(), "denied: no");
     }
 }
