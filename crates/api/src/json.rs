@@ -354,7 +354,7 @@ fn choose<'a>(members: &'a Map<String, Value>, fields: &'static [&'static str]) 
         .filter_map(|field| {
             let exact = members.get(*field);
             let loose =
-                || members.iter().filter(|(key, _)| key.eq_ignore_ascii_case(field)).next_back().map(|(_, v)| v);
+                || members.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, v)| v);
             exact.or_else(loose).map(|value| (*field, value))
         })
         .collect()
