@@ -4,8 +4,8 @@
 //!
 //! | left behind | then |
 //! |---|---|
-//! | a directory or snapshot without a record | a creation that was cut short: removed |
-//! | a record `removing`, a directory moved aside | a removal that was cut short: finished |
+//! | a directory `.creating-<id>`, a snapshot without a record | a creation that was cut short: taken back |
+//! | a directory `.removing-<id>`, a record `removing` | a removal that was cut short: finished |
 //! | a shim with a container that was not started | a start that was cut short: shut down |
 //! | a shim with a running container | adopted, whatever the record says |
 //! | an exit record | the container ended meanwhile: its end is told now |
@@ -118,11 +118,14 @@ fn load(engine: &Engine) -> Result<Vec<Record>> {
     let root = engine.config.data_root.join("containers");
     let entries =
         std::fs::read_dir(&root).map_err(|e| Error::caused(Kind::System, format!("reading {}", root.display()), e))?;
-    let mut records = Vec::new();
+    let (mut records, mut cut_short) = (Vec::new(), Vec::new());
     for entry in entries.flatten() {
         let path = entry.path();
-        let aside = entry.file_name().as_encoded_bytes().starts_with(b".");
-        match if aside { Ok(None) } else { Record::load(&path) } {
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            cut_short.push(path);
+            continue;
+        }
+        match Record::load(&path) {
             Ok(Some(record)) if record.state.status == Status::Removing => {
                 finish_removal(engine, &record);
             }
@@ -132,7 +135,24 @@ fn load(engine: &Engine) -> Result<Vec<Record>> {
             Err(error) => tracing::error!(path = %path.display(), %error, "a container's record cannot be read"),
         }
     }
+    for path in cut_short {
+        take_back(engine, &path, &records);
+    }
     Ok(records)
+}
+
+/// A creation or removal that was cut short: its anonymous volumes go with it (a removal keeps them unless it was told otherwise).
+fn take_back(engine: &Engine, path: &Path, records: &[Record]) {
+    let keeps = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".removing-"))
+        && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".removing-volumes-"));
+    if let (false, Ok(Some(record))) = (keeps, Record::load(path)) {
+        let used = |name: &str| records.iter().any(|r| r.mounts.iter().any(|m| m.name == name));
+        for mount in record.mounts.iter().filter(|m| m.anonymous && !used(&m.name)) {
+            // It may not have been made yet, or be gone already.
+            let _ = engine.volumes.delete(&mount.name);
+        }
+    }
+    remove(path);
 }
 
 fn finish_removal(engine: &Engine, record: &Record) {

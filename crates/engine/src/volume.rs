@@ -18,7 +18,7 @@ use crate::engine::{Engine, random_id};
 use crate::error::{Error, Kind, Result};
 
 /// Says that nobody gave the volume a name.
-const ANONYMOUS: &str = "com.docker.volume.anonymous";
+pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
 /// Longest name that is accepted, in bytes (a file name).
 const MAX_NAME: usize = 255;
 
@@ -35,6 +35,9 @@ struct Record {
 pub(crate) struct Volumes {
     root: PathBuf,
 }
+
+/// Options of dockerd's local driver: together they describe a mount.
+const OPTIONS: [&str; 4] = ["device", "o", "size", "type"];
 
 impl Volumes {
     /// Opens the directory; what a killed creation or removal left is removed.
@@ -63,8 +66,16 @@ impl Volumes {
         options: &BTreeMap<String, String>,
     ) -> Result<(Volume, bool)> {
         validate_name(name)?;
-        if let Some(option) = options.keys().next() {
+        if let Some(option) = options.keys().find(|option| !OPTIONS.contains(&option.as_str())) {
             return Err(Error::invalid(format!("create {name}: invalid option: {option:?}")));
+        }
+        if !options.is_empty() {
+            if let Some(missing) = ["device", "type"].iter().find(|option| !options.contains_key(**option)) {
+                return Err(Error::invalid(format!("create {name}: missing required option: {missing:?}")));
+            }
+            return Err(Error::not_implemented(format!(
+                "create {name}: volumes that are mounts are not supported by this engine"
+            )));
         }
         if let Some(there) = self.get(name) {
             return Ok((there, false));
@@ -114,7 +125,7 @@ impl Volumes {
         names.iter().filter_map(|name| self.get(name)).collect()
     }
 
-    fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) fn delete(&self, name: &str) -> Result<()> {
         let failed = |source| Error::caused(Kind::System, format!("remove {name}"), source);
         let aside = self.root.join(format!(".old-{}", random_id()));
         std::fs::rename(self.root.join(name), &aside).map_err(failed)?;
@@ -248,7 +259,8 @@ impl Engine {
         let volumes = self.volumes.clone();
         let all = self.blocking(move || Ok(volumes.list())).await?;
         let used = self.volumes_in_use();
-        let mut response = PruneResponse::default();
+        // An empty list rather than `null`, unlike for containers.
+        let mut response = PruneResponse { volumes_deleted: Some(Vec::new()), ..PruneResponse::default() };
         for volume in all {
             let labels = volume.labels.clone().unwrap_or_default();
             let excluded = filters.contains("label!") && filters.labels("label!", &labels);

@@ -60,9 +60,16 @@ async fn halves_are_removed() {
     let containers = world.config.data_root.join("containers");
     std::fs::create_dir_all(containers.join("f".repeat(64))).unwrap();
     std::fs::create_dir_all(containers.join(".removing-x")).unwrap();
+    // Killed while it was made: its record is there, and one of its volumes.
+    let mut request = World::request(&["true"]);
+    request.config.volumes = Some([("/data".to_owned(), Default::default())].into());
+    let id = world.create("half", request).await;
+    let half = world.engine.container(&id).unwrap().directories().clone();
+    std::fs::rename(&half.data, half.begun()).unwrap();
     std::fs::create_dir_all(world.config.exec_root.join("containers").join("e".repeat(64)).join("rootfs")).unwrap();
     world.engine.store.snapshot_create(&"d".repeat(64), None, store::SnapshotOptions::default()).unwrap();
     let world = world.restart().await;
     assert!(world.engine.store.snapshots().is_empty());
+    assert!(world.engine.volume_list(&Default::default()).await.unwrap().volumes.is_empty());
     world.end().await;
 }

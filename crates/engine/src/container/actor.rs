@@ -218,10 +218,11 @@ impl Actor {
         }
         let monitor = self.connected()?;
         monitor.signal(number).await?;
-        if self.record.state.status == Status::Paused && number == super::signal::KILL {
-            // A frozen process does not die before it is thawed (cgroup v1).
+        if self.record.state.status == Status::Paused && (by_user || number == super::signal::KILL) {
+            // What is meant to end a frozen process needs it thawed.
             monitor.resume().await?;
             self.record.state.status = Status::Running;
+            self.commit().await?;
             self.event("unpause", &[]);
         }
         self.event("kill", &[("signal", &number.to_string())]);
@@ -242,6 +243,7 @@ impl Actor {
             .await
             .map_err(|e| e.prefixed(format!("cannot pause container {}", self.record.id)))?;
         self.record.state.status = Status::Paused;
+        self.stop_health();
         self.commit().await?;
         self.event("pause", &[]);
         Ok(())
@@ -255,13 +257,17 @@ impl Actor {
             .map_err(|e| e.prefixed(format!("cannot resume container {}", self.record.id)))?;
         self.record.state.status = Status::Running;
         self.commit().await?;
+        self.watch_health();
         self.event("unpause", &[]);
         Ok(())
     }
 
     async fn on_resize(&mut self, height: u16, width: u16) -> Result<()> {
         self.decide(Command::Resize)?;
-        self.connected()?.resize(None, height, width).await?;
+        // Without a terminal there is nothing to do, and nothing wrong.
+        if self.record.config.tty {
+            self.connected()?.resize(None, height, width).await?;
+        }
         self.event("resize", &[("height", &height.to_string()), ("width", &width.to_string())]);
         Ok(())
     }
@@ -320,14 +326,18 @@ impl Actor {
             Decision::Stay => Status::Exited,
         };
         self.release().await;
-        if let Err(error) = self.commit().await {
+        let goes = decision == Decision::Stay && self.record.host_config.auto_remove;
+        if goes {
+            // Its file is removed in a moment; a crash until then finds it without a process and removes it as well.
+            self.show();
+        } else if let Err(error) = self.commit().await {
             tracing::error!(container = %self.record.id, %error, "recording the end of a process");
         }
         let seconds = ran.as_secs().to_string();
         self.event("die", &[("execDuration", &seconds), ("exitCode", &exited.code.to_string())]);
         match decision {
             Decision::Restart(delay) => self.restart_at = Some(Instant::now() + delay),
-            Decision::Stay if self.record.host_config.auto_remove => {
+            Decision::Stay if goes => {
                 if let Err(error) = self.remove(true).await {
                     tracing::error!(container = %self.record.id, %error, "removing a container after its end");
                 }
@@ -342,7 +352,7 @@ impl Actor {
             return;
         }
         self.record.restart_count += 1;
-        if let Err(error) = self.start(false).await {
+        if let Err(error) = self.start().await {
             tracing::warn!(container = %self.record.id, %error, "restarting a container");
             // As dockerd: a start that fails ends the policy's efforts.
             self.record.state.status = Status::Exited;
@@ -356,7 +366,7 @@ impl Actor {
         self.record.stopped_by_user = false;
         self.record.restart_count = 0;
         self.back_off = BackOff::default();
-        let started = self.start(by_restart).await;
+        let started = self.start().await;
         if started.is_err() && self.record.host_config.auto_remove && !by_restart {
             let _ = self.remove(true).await;
         }

@@ -299,6 +299,26 @@ impl Directories {
         }
     }
 
+    /// Where the record is while the container is being made: renamed to `data` when it is complete.
+    pub fn begun(&self) -> PathBuf {
+        self.aside("creating")
+    }
+
+    /// Where the record is while the container is being removed.
+    pub fn ending(&self) -> PathBuf {
+        self.aside("removing")
+    }
+
+    /// The same with anonymous volumes that go as well.
+    pub fn ending_with_volumes(&self) -> PathBuf {
+        self.aside("removing-volumes")
+    }
+
+    fn aside(&self, what: &str) -> PathBuf {
+        let id = self.data.file_name().unwrap_or_default().to_string_lossy();
+        self.data.with_file_name(format!(".{what}-{id}"))
+    }
+
     /// Where the shim listens.
     pub fn shim_socket(&self) -> PathBuf {
         self.socket.clone()

@@ -1,6 +1,6 @@
 //! Removing a container, and with it what belongs to it alone.
 //!
-//! The record says `removing` on disk before anything goes, so that a crash is followed by the rest of the removal and never by a
+//! Its directory is moved aside before anything goes, so that a crash is followed by the rest of the removal and never by a
 //! container without files.
 
 use std::sync::Arc;
@@ -70,20 +70,24 @@ impl Actor {
         let record = Arc::new(self.record.clone());
         self.show();
         let directories = self.handle.directories().clone();
-        let (store, doomed) = (engine.store.clone(), record.clone());
+        let volumes = volumes && record.mounts.iter().any(|m| m.anonymous);
+        let aside = if volumes { directories.ending_with_volumes() } else { directories.ending() };
+        let (store, id, moved) = (engine.store.clone(), record.id.clone(), aside.clone());
         let removed = engine
             .blocking(move || {
-                doomed.save(&directories.data)?;
-                match store.snapshot_remove(&doomed.id) {
-                    Err(error) if error.kind() != store::ErrorKind::NotFound => return Err(error.into()),
+                let failed = |e| Error::caused(Kind::System, format!("removing {}", directories.data.display()), e);
+                // From here on it is gone.
+                std::fs::rename(&directories.data, &moved).map_err(failed)?;
+                match store.snapshot_remove(&id) {
+                    Err(error) if error.kind() != store::ErrorKind::NotFound => {
+                        std::fs::rename(&moved, &directories.data).map_err(failed)?;
+                        return Err(error.into());
+                    }
                     _ => {}
                 }
                 super::start::discard(&directories);
-                let failed = |e| Error::caused(Kind::System, format!("removing {}", directories.data.display()), e);
-                // Out of the way first: a crash while files are deleted must not leave half a record.
-                let aside = directories.data.with_file_name(format!(".removing-{}", doomed.id));
-                std::fs::rename(&directories.data, &aside).map_err(failed)?;
-                std::fs::remove_dir_all(&aside).map_err(failed)
+                // With volumes to remove, the directory still says which.
+                if volumes { Ok(()) } else { std::fs::remove_dir_all(&moved).map_err(failed) }
             })
             .await;
         if let Err(error) = removed {
@@ -96,6 +100,7 @@ impl Actor {
         self.removed = true;
         if volumes {
             remove_volumes(&engine, &record).await;
+            let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(aside)).await;
         }
         engine.container_event(&record, "destroy", &[]);
         Ok(())

@@ -56,9 +56,16 @@ impl Engine {
 
 impl Actor {
     /// Starts the process; the table has said yes. Records a failure as Docker does.
-    pub(super) async fn start(&mut self, by_restart: bool) -> Result<()> {
-        let _ = by_restart;
+    pub(super) async fn start(&mut self) -> Result<()> {
         let engine = self.engine()?;
+        if let Some(other) = self.record.host_config.network_mode.strip_prefix("container:")
+            && let Ok(other) = engine.containers.get(other)
+        {
+            // One network, one name.
+            let other = other.record();
+            self.record.config.hostname.clone_from(&other.config.hostname);
+            self.record.config.domainname.clone_from(&other.config.domainname);
+        }
         let record = Arc::new(self.record.clone());
         let directories = self.handle.directories().clone();
         let worker = engine.clone();

@@ -1,5 +1,5 @@
 //! An engine with roots, a bridge and a cgroup parent of its own, and an image made of the host's busybox.
-#![allow(dead_code, missing_docs, reason = "each test uses its part")]
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test uses its part")]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
