@@ -138,7 +138,10 @@ impl Client {
     ) -> Result<Answer<'_>, Error> {
         let first = self.attempt(&method, path, query, body(), headers).await;
         let Err(Error::Daemon(error)) = &first else { return first };
-        if !self.lower_version(error) {
+        if method == Method::HEAD && error.status == 400 && self.negotiable.get() {
+            // The answer has no text that could tell the version.
+            self.negotiate().await?;
+        } else if !self.lower_version(error) {
             return first;
         }
         self.attempt(&method, path, query, body(), headers).await

@@ -94,7 +94,7 @@ pub(super) fn split_path(path: &str) -> (String, String) {
 }
 
 fn ends_in_dot(path: &str) -> bool {
-    path == "." || path.ends_with("/.")
+    matches!(path, "" | ".") || path.ends_with("/.")
 }
 
 fn asserts_directory(path: &str) -> bool {
@@ -267,7 +267,10 @@ fn local_source(path: &str, follow: bool) -> Result<(Side, pack::Source, Option<
     let mut rename = None;
     // A path that asserts a directory means what the link points at.
     let found = if follow || asserts_directory(&full) {
-        let resolved = std::fs::canonicalize(&full).map_err(failed)?;
+        let resolved = match std::fs::canonicalize(&full) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Err(Error::plain("not a directory")),
+            other => other.map_err(failed)?,
+        };
         let (_, name) = split_path(&full);
         if follow && !asserts_directory(&full) {
             let real = resolved.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -285,12 +288,11 @@ fn local_source(path: &str, follow: bool) -> Result<(Side, pack::Source, Option<
         std::fs::symlink_metadata(&full).map_err(failed)?
     };
     side.directory = found.is_dir();
-    if full.ends_with('/') && !found.is_dir() {
-        return Err(Error::plain("not a directory"));
-    }
     let (directory, name) = split_path(&full);
     let base = if name == "." || name == "/" {
         pack::Source { path: PathBuf::from(&directory), name: name.replace('/', "") }
+    } else if asserts_directory(&full) {
+        pack::Source { path: std::fs::canonicalize(&full).map_err(failed)?, name }
     } else {
         pack::Source { path: PathBuf::from(&directory).join(&name), name }
     };

@@ -217,6 +217,7 @@ impl Spec {
     fn show(&self, verb: char, item: &Value) -> String {
         let text = match (verb, item) {
             ('v', _) => value(item, ""),
+            ('T', _) => type_name(item).to_owned(),
             ('s', Value::Array(_) | Value::Object(_)) => value(item, ""),
             ('s', Value::String(text)) => match self.precision {
                 Some(most) => text.chars().take(most).collect(),
