@@ -115,7 +115,7 @@ impl Engine {
         }
         if wants("image") {
             let options = crate::image::ListOptions { shared_size: true, container_count: true, ..Default::default() };
-            let _ = options; //IMG
+            usage.images = Some(self.image_list(options).await?);
             let store = self.store.clone();
             let layers = self.blocking(move || Ok(store.layers_size()?)).await?;
             usage.layers_size = i64::try_from(layers).unwrap_or(i64::MAX);
@@ -153,6 +153,7 @@ impl Engine {
             |name: &str| std::env::var(name.to_uppercase()).or_else(|_| std::env::var(name)).unwrap_or_default();
         Info {
             driver: "overlay2".to_owned(),
+            kernel_memory_tcp: std::path::Path::new("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes").exists(),
             driver_status: Some(driver_status()),
             plugins: PluginsInfo {
                 volume: vec!["local".to_owned()],
