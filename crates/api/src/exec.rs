@@ -66,6 +66,12 @@ pub struct InspectResponse {
     pub pid: i64,
 }
 
+/// A sequence of keys in the form of [`InspectResponse::detach_keys`].
+pub fn encoded_keys(keys: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(keys)
+}
+
 /// What an exec runs; the names are not capitalised.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -346,6 +346,11 @@ impl DetachKeys {
         let keys: Option<Vec<u8>> = text.split(',').map(key).collect();
         keys.map(Self).ok_or_else(|| Error::invalid(format!("Invalid detach keys ({text}) provided")))
     }
+
+    /// The keys in base64, as inspecting an exec shows them; empty for the default.
+    pub fn encoded(&self) -> String {
+        if self.0 == DEFAULT_KEYS { String::new() } else { api::exec::encoded_keys(&self.0) }
+    }
 }
 
 fn key(name: &str) -> Option<u8> {

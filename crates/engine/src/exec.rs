@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use shim::protocol::{Attach, Exec as ShimExec, FailureKind};
 use tokio::sync::watch;
 
-use crate::attach::AttachSession;
+use crate::attach::{AttachSession, DetachKeys};
 use crate::container::Container;
 use crate::container::actor::Request;
 use crate::container::monitor::Monitor;
@@ -138,10 +138,13 @@ impl Engine {
         if request.cmd.as_ref().is_none_or(Vec::is_empty) {
             return Err(Error::invalid("No exec command specified"));
         }
+        let asked = container;
         let container = self.containers.get(container)?;
+        DetachKeys::parse(&request.detach_keys)
+            .map_err(|_| Error::invalid(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
         let record = container.record();
         crate::container::transitions::decide(record.state.status, Command::Exec)
-            .map_err(|refusal| refusal.error(Command::Exec, &record.id, &record.name))?;
+            .map_err(|refusal| refusal.error(Command::Exec, &record.id, asked))?;
         Ok(CreateResponse { id: self.register_exec(&record, request)?.id.clone() })
     }
 
@@ -180,7 +183,10 @@ impl Engine {
         }
         let session = AttachSession::from_connection(connection, early, exec.request.tty, streams.stdin)
             .map_err(|e| Error::caused(Kind::System, "connecting to the process", e))?;
-        Ok(Some(session))
+        let keys = DetachKeys::parse(&exec.request.detach_keys)?;
+        let (engine, record) = (self.arc(), self.containers.get(&exec.container)?.record());
+        let told = move || engine.container_event(&record, "exec_detach", &[("execID", &exec.id)]);
+        Ok(Some(session.detachable(keys, told)))
     }
 
     /// Runs the process and gives the connection with its streams.
@@ -216,7 +222,11 @@ impl Engine {
         let container = self.containers.get(&exec.container)?;
         let monitor = container.ask(|reply| Request::Monitor { command: Command::Exec, reply }).await?;
         if !exec.state().running {
-            return Err(Error::conflict(format!("exec process {id} is not running")));
+            // dockerd waits ten seconds for the process before it says this.
+            return Err(Error::system("timeout waiting for exec session ready"));
+        }
+        if !exec.request.tty {
+            return Ok(());
         }
         monitor.resize(Some(exec.id.clone()), height, width).await
     }
@@ -227,6 +237,8 @@ impl Engine {
         self.containers.get(&exec.container)?;
         let state = exec.state();
         let request = &exec.request;
+        // Checked when the exec was made; empty for the default.
+        let keys = DetachKeys::parse(&request.detach_keys)?;
         let (program, arguments) =
             exec.words().split_first().map_or((String::new(), Vec::new()), |(p, a)| (p.clone(), a.to_vec()));
         Ok(InspectResponse {
@@ -243,9 +255,9 @@ impl Engine {
             open_stdin: request.attach_stdin,
             open_stderr: request.attach_stderr,
             open_stdout: request.attach_stdout,
-            can_remove: state.exit_code.is_some() && state.pid != 0,
+            can_remove: false,
             container_id: exec.container.clone(),
-            detach_keys: String::new(),
+            detach_keys: keys.encoded(),
             pid: state.pid,
         })
     }

@@ -48,6 +48,10 @@ pub(crate) fn check_requested(
             settings.mac_address.clone_from(&config.mac_address);
         }
     }
+    // The old place goes on showing the address of the main network.
+    if let Some(settings) = endpoints.get(&mode) {
+        config.mac_address.clone_from(&settings.mac_address);
+    }
     for (name, settings) in endpoints.iter() {
         let invalid = |why: String| Error::invalid(format!("invalid config for network {name}: {why}"));
         if !settings.mac_address.is_empty() && settings.mac_address.parse::<network::MacAddr>().is_err() {
@@ -107,6 +111,11 @@ pub(crate) fn port_bindings(record: &Record) -> Result<Vec<PortBinding>> {
     };
     for (port, bindings) in host.port_bindings.iter().flatten() {
         let (container_port, protocol) = parse(port)?;
+        // A binding of a port that is not exposed publishes nothing; clients expose what they bind.
+        let exposed = |name: &String| parse(name).is_ok_and(|known| known == (container_port, protocol));
+        if !record.config.exposed_ports.keys().any(exposed) {
+            continue;
+        }
         for binding in bindings.iter().flatten() {
             let host_ip = match binding.host_ip.as_str() {
                 "" => None,
@@ -266,7 +275,8 @@ impl Engine {
         filters.validate(&known).map_err(|e| Error::invalid(e.message))?;
         let dangling = filters.flag("dangling").map_err(|e| Error::invalid(e.message))?;
         if let Some(bad) = filters.get("type").find(|t| !matches!(*t, "builtin" | "custom")) {
-            return Err(Error::invalid(format!("invalid filter: 'type'='{bad}'")));
+            // A mistake of the caller, but dockerd answers 500.
+            return Err(Error::system(format!("invalid filter: 'type'='{bad}'")));
         }
         let network = self.network.clone();
         let all = self.blocking(move || Ok(network.list())).await?;
@@ -298,6 +308,9 @@ impl Engine {
                 request.name
             )));
         }
+        if request.name.is_empty() {
+            return Err(Error::invalid("invalid name: "));
+        }
         Err(Error::not_implemented(format!(
             "network {}: user-defined networks are not supported by this engine; bridge, host and none are",
             request.name
@@ -312,15 +325,15 @@ impl Engine {
 
     /// Refused: a container stays in the network that it was created in.
     pub async fn network_connect(&self, name: &str, request: &ConnectRequest) -> Result<()> {
-        let network = self.network_inspect(name).await?;
         self.containers.get(&request.container)?;
+        let network = self.network_inspect(name).await?;
         refuse_move(&network.name)
     }
 
     /// Refused: a container stays in the network that it was created in.
     pub async fn network_disconnect(&self, name: &str, request: &DisconnectRequest) -> Result<()> {
-        let network = self.network_inspect(name).await?;
         self.containers.get(&request.container)?;
+        let network = self.network_inspect(name).await?;
         refuse_move(&network.name)
     }
 

@@ -126,12 +126,19 @@ fn system_cpu() -> u64 {
     ticks * (1_000_000_000 / TICKS)
 }
 
+/// Whether dockerd passes a figure of v1 on; of v2 it passes all.
+fn reported(name: &str) -> bool {
+    let own = name.strip_prefix("total_").unwrap_or(name);
+    SysInfo::get().cgroup_version != 1
+        || !(own.starts_with("workingset_") || matches!(own, "shmem" | "swap" | "swapcached"))
+}
+
 fn memory(memory: &sys::cgroup::MemoryStats) -> MemoryStats {
     let total = memory_total();
     MemoryStats {
         usage: memory.usage,
         max_usage: memory.max_usage,
-        stats: memory.detail.clone(),
+        stats: memory.detail.iter().filter(|(name, _)| reported(name)).map(|(n, v)| (n.clone(), *v)).collect(),
         failcnt: memory.failures,
         // "Unlimited" is what the host has.
         limit: memory.limit.unwrap_or(total).min(total),

@@ -89,6 +89,13 @@ fn values(path: &str, theirs: &Value, ours: &Value, found: &mut Vec<Difference>)
                 values(&format!("{path}[]"), a, b, found);
             }
         }
+        (Value::Array(a), Value::Array(b)) => {
+            let only = |of: &[Value], not: &[Value]| {
+                let only: Vec<Value> = of.iter().filter(|item| !not.contains(item)).cloned().collect();
+                format!("{} elements, of its own: {}", of.len(), short(&only.into()))
+            };
+            note(path.to_owned(), &only(a, b), &only(b, a), found);
+        }
         _ if theirs == ours => {}
         _ => note(path.to_owned(), &short(theirs), &short(ours), found),
     }
@@ -103,7 +110,7 @@ fn note(path: String, theirs: &str, ours: &str, found: &mut Vec<Difference>) {
 
 fn short(value: &Value) -> String {
     let text = value.to_string();
-    if text.chars().count() <= 300 { text } else { format!("{}…", text.chars().take(300).collect::<String>()) }
+    if text.chars().count() <= 600 { text } else { format!("{}…", text.chars().take(600).collect::<String>()) }
 }
 
 /// A value with ids, times and addresses replaced by their format.

@@ -199,6 +199,8 @@ impl Side {
 pub(crate) fn described(answer: &Answer) -> Value {
     let headers: serde_json::Map<String, Value> =
         HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), header(name, answer.header(name)?)))).collect();
+    // When a connection is kept is no part of the API.
+    let headers: serde_json::Map<String, Value> = headers.into_iter().filter(|(_, value)| value != "close").collect();
     json!({ "status": format!("{} {}", answer.status, answer.reason), "headers": headers, "body": body(answer) })
 }
 

@@ -1,5 +1,6 @@
 //! What of a container flows: logs, stats, and its attached streams.
 
+use api::container::Stats;
 use engine::{AttachOptions, LogsOptions, StatsOptions};
 use futures_util::StreamExt;
 
@@ -42,11 +43,13 @@ async fn stats(request: Request) -> Outcome<Reply> {
         stream: query.flag_or("stream", true),
         one_shot: !request.version.before(41) && query.flag("one-shot"),
     };
-    let single = !options.stream;
+    let (single, one_shot) = (!options.stream, options.one_shot);
     let mut samples = Box::pin(request.engine.container_stats(&request.name, options).await?);
     if single {
         let sample = samples.next().await;
         return match sample {
+            // A sample that is compared with nothing does not say whose it is.
+            Some(sample) if one_shot => reply::json(200, &Stats { name: String::new(), id: String::new(), ..sample }),
             Some(sample) => reply::json(200, &sample),
             None => Err(Failure::new(500, "the container ended before its first sample")),
         };

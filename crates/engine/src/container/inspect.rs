@@ -78,7 +78,11 @@ fn show(record: &Record, directories: &Directories) -> InspectResponse {
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: if record.started_before { record.log_path.clone() } else { String::new() },
+        log_path: if record.started_before || !record.state.error.is_empty() {
+            record.log_path.clone()
+        } else {
+            String::new()
+        },
         name: format!("/{}", record.name),
         restart_count: i64::from(record.restart_count),
         driver: "overlay2".to_owned(),
@@ -136,9 +140,12 @@ fn mount_point(mount: &MountRecord) -> MountPoint {
 fn network_settings(record: &Record) -> NetworkSettings {
     let network = &record.network;
     let bridge = network.endpoints.get("bridge").cloned().unwrap_or_default();
+    // Another container's namespace is not this one's sandbox.
+    let own = !record.host_config.network_mode.starts_with("container:");
+    let sandbox = |text: &String| if own { text.clone() } else { String::new() };
     NetworkSettings {
-        sandbox_id: network.sandbox_id.clone(),
-        sandbox_key: network.sandbox_key.clone(),
+        sandbox_id: sandbox(&network.sandbox_id),
+        sandbox_key: sandbox(&network.sandbox_key),
         ports: network.ports.clone(),
         endpoint_id: bridge.endpoint_id,
         gateway: bridge.gateway,

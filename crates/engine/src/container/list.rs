@@ -62,11 +62,16 @@ impl Engine {
         }
         let health = ["none", "starting", "healthy", "unhealthy"];
         if let Some(value) = filters.get("health").find(|v| !health.contains(v)) {
-            return Err(bad("health", value));
+            return Err(Error::invalid(format!("unrecognized filter value for health: {value}")));
         }
         let mut exited = BTreeSet::new();
         for text in filters.get("exited") {
-            exited.insert(text.parse::<i32>().map_err(|_| bad("exited", text))?);
+            let code = text.parse::<i32>().map_err(|_| {
+                Error::invalid(format!(
+                    "invalid filter 'exited={text}': strconv.Atoi: parsing {text:?}: invalid syntax"
+                ))
+            });
+            exited.insert(code?);
         }
         let created = |key: &str| -> Result<Option<Timestamp>> {
             filters.get(key).next().map(|name| Ok(self.containers.get(name)?.record().created)).transpose()

@@ -35,7 +35,9 @@ pub(crate) fn with_image(user: &mut Config, image: &image_config::Config) {
     if user.working_dir.is_empty() {
         user.working_dir.clone_from(&image.working_dir);
     }
-    if let Some(volumes) = &image.volumes {
+    // No volumes and an empty set of them are the same.
+    user.volumes = user.volumes.take().filter(|volumes| !volumes.is_empty());
+    if let Some(volumes) = image.volumes.as_ref().filter(|volumes| !volumes.is_empty()) {
         let own = user.volumes.get_or_insert_default();
         own.extend(volumes.keys().map(|path| (path.clone(), EmptyObject {})));
     }

@@ -29,7 +29,7 @@ impl Engine {
             return Err(Refusal::AlreadySo.error(Command::Stop, id, ""));
         }
         let record = container.record();
-        let wrapped = |e: crate::Error| e.prefixed(format!("cannot stop container: {}", record.name));
+        let wrapped = |e: crate::Error| e.prefixed(format!("cannot stop container: {id}"));
         let number = match &options.signal {
             // dockerd lets this one escape as 500.
             Some(text) if !text.is_empty() => signal::parse(text).map_err(|e| wrapped(e).with_kind(Kind::System))?,

@@ -127,6 +127,14 @@ fn common(host: &HostConfig) -> Result<()> {
         extra_host(extra)?;
     }
     port_bindings(host)?;
+    if let Some(option) = host.storage_opt.keys().next() {
+        let text = match option.as_str() {
+            "size" => "--storage-opt is supported only for overlay over xfs with 'pquota' mount option".to_owned(),
+            _ => format!("Unknown option {option}"),
+        };
+        // A mistake of the caller, but dockerd answers 500.
+        return Err(Error::system(text));
+    }
     restart_policy(policy)?;
     capability::normalize(host.cap_add.as_deref().unwrap_or_default()).map_err(|e| e.prefixed("invalid CapAdd"))?;
     capability::normalize(host.cap_drop.as_deref().unwrap_or_default()).map_err(|e| e.prefixed("invalid CapDrop"))?;

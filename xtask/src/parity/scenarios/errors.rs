@@ -173,7 +173,7 @@ fn not_started(side: &mut Side, image: &str) {
         ("a file as working directory", json!({"WorkingDir": "/data/file", "Cmd": ["true"]})),
         (
             "a port that is taken",
-            json!({"HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port(side)}]}}}),
+            json!({"ExposedPorts": {"80/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port(side)}]}}}),
         ),
     ] {
         let mut body = body;

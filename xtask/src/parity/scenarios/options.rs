@@ -124,6 +124,10 @@ fn started(side: &mut Side, image: &str) {
     for (name, body) in [
         (
             "published ports",
+            json!({"ExposedPorts": {"80/tcp": {}, "81/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}}}),
+        ),
+        (
+            "a binding of a port that is not exposed",
             json!({"ExposedPorts": {"81/tcp": {}}, "HostConfig": {"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}}}),
         ),
         ("all ports published", json!({"ExposedPorts": {"81/tcp": {}}, "HostConfig": {"PublishAllPorts": true}})),
