@@ -272,7 +272,7 @@ fn column(name: &str) -> Option<Column> {
 /// The columns that arguments of ps ask for.
 fn columns(arguments: &str) -> Result<Vec<Column>> {
     let words: Vec<&str> = arguments.split_whitespace().collect();
-    let named = |names: &str| names.split(',').filter_map(|n| column(n)).collect::<Vec<_>>();
+    let named = |names: &str| names.split(',').filter_map(column).collect::<Vec<_>>();
     // UID of -f is a name, and STIME and C have their own titles.
     let full = || {
         let mut list = named("user,pid,ppid,c,stime,tty,time,cmd");
