@@ -353,8 +353,7 @@ fn choose<'a>(members: &'a Map<String, Value>, fields: &'static [&'static str]) 
         .iter()
         .filter_map(|field| {
             let exact = members.get(*field);
-            let loose =
-                || members.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, v)| v);
+            let loose = || members.iter().rfind(|(key, _)| key.eq_ignore_ascii_case(field)).map(|(_, v)| v);
             exact.or_else(loose).map(|value| (*field, value))
         })
         .collect()

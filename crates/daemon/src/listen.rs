@@ -114,7 +114,7 @@ pub(crate) async fn open(settings: &Settings) -> Result<Vec<Listener>, ListenErr
     for host in hosts {
         match host.split_once("://") {
             Some(("unix", path)) if !path.is_empty() => {
-                listeners.push(unix(Path::new(path), settings.group.as_deref())?)
+                listeners.push(unix(Path::new(path), settings.group.as_deref())?);
             }
             Some(("tcp", address)) => listeners.push(tcp(host, address, settings).await?),
             Some(("fd", _)) => listeners.extend(passed(settings)?),

@@ -27,7 +27,7 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn body(bytes: Vec<u8>) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + Unpin + 'static {
+fn body(bytes: &[u8]) -> impl futures_util::Stream<Item = io::Result<Bytes>> + Send + Unpin + use<> {
     stream::iter(bytes.chunks(1000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>())
 }
 
@@ -54,7 +54,7 @@ async fn import(engine: &Engine, repo: &str, tag: &str, bytes: Vec<u8>, changes:
         changes: changes.iter().map(|text| (*text).to_owned()).collect(),
         ..ImportOptions::default()
     };
-    lines(engine.image_import(options, body(bytes)).await).await.remove(0).status
+    lines(engine.image_import(options, body(&bytes)).await).await.remove(0).status
 }
 
 async fn names(engine: &Engine, filters: &str) -> Vec<String> {
@@ -103,7 +103,7 @@ async fn imported_listed_and_removed() {
     let options = ImportOptions { source: "-".into(), ..ImportOptions::default() };
     let mut cut = archive("f", &[7; 5000]);
     cut.truncate(3000);
-    assert!(engine.image_import(options, body(cut)).await.is_err());
+    assert!(engine.image_import(options, body(&cut)).await.is_err());
     assert_eq!(names(engine, "").await, ["busybox:latest"]);
 }
 
@@ -168,14 +168,14 @@ async fn saved_and_loaded() {
         remove(engine, tag).await.unwrap();
     }
     let loaded =
-        statuses(engine.image_load(LoadOptions { quiet: true, ..LoadOptions::default() }, body(saved)).await).await;
+        statuses(engine.image_load(LoadOptions { quiet: true, ..LoadOptions::default() }, body(&saved)).await).await;
     assert_eq!(loaded, ["Loaded image: x:1\n", "Loaded image: x:2\n"]);
     assert_eq!(engine.image_inspect("x:2").await.unwrap().id, id);
     for (bytes, expected) in [
         (archive("manifest.json", b"[{\"Config\":\"nosuch\"}]"), "invalid archive: nosuch is missing"),
         (archive("f.json", b"{}"), "invalid archive: does not contain a manifest.json"),
     ] {
-        let error = engine.image_load(LoadOptions::default(), body(bytes)).await.unwrap_err();
+        let error = engine.image_load(LoadOptions::default(), body(&bytes)).await.unwrap_err();
         assert_eq!((error.message(), error.kind()), (expected, Kind::InvalidParameter));
     }
     let error = engine.image_save(&["nosuch".into()]).await.err().unwrap();

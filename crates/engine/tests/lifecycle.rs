@@ -66,9 +66,8 @@ async fn stop_kill_pause_and_their_refusals() {
     let engine = &world.engine;
     let id = world.run("web", World::request(&["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"])).await;
     assert_eq!(engine.container_start(&id).await.unwrap_err().kind(), Kind::NotModified);
-    let text = format!(
-        "cannot remove container \"/web\": container is running: stop the container before removing or force remove"
-    );
+    let text =
+        "cannot remove container \"/web\": container is running: stop the container before removing or force remove";
     assert_eq!(engine.container_remove(&id, RemoveOptions::default()).await.unwrap_err().message(), text);
     engine.container_pause(&id).await.unwrap();
     assert_eq!(engine.container_inspect(&id, false).await.unwrap().state.status, "paused");
@@ -157,7 +156,7 @@ async fn execs_run_beside_the_process() {
         ..Default::default()
     };
     let exec = engine.exec_create(&id, request).await.unwrap().id;
-    assert_eq!(engine.container_inspect(&id, false).await.unwrap().exec_ids.unwrap(), [exec.clone()]);
+    assert_eq!(engine.container_inspect(&id, false).await.unwrap().exec_ids.unwrap(), std::slice::from_ref(&exec));
     let session = engine.exec_start(&exec, Default::default()).await.unwrap().unwrap();
     let pieces: Vec<_> = session.output.collect().await;
     let bytes: Vec<u8> = pieces.into_iter().flat_map(|p| p.unwrap().to_vec()).collect();

@@ -209,6 +209,7 @@ fn shaped(value: &Value) -> Value {
                     "status" | "headers" => normal(key, value),
                     // Whether a thing of somebody else has labels says nothing.
                     "Labels" => "<labels>".into(),
+                    "RepoTags" | "RepoDigests" => "<names>".into(),
                     _ => shaped(value),
                 };
                 (key.clone(), value)

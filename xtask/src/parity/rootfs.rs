@@ -24,6 +24,14 @@ pub(crate) fn archive() -> Result<Vec<u8>, String> {
     Ok(archive)
 }
 
+/// The archive with one more file in it, which makes it a layer that no registry has seen.
+pub(crate) fn with_file(archive: &[u8], name: &str, content: &str) -> Vec<u8> {
+    let mut all = Vec::with_capacity(archive.len() + 1024);
+    entry(&mut all, name, b'0', "", content.as_bytes());
+    all.extend_from_slice(archive);
+    all
+}
+
 /// A static busybox of this machine.
 fn program() -> Result<Vec<u8>, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -49,7 +49,9 @@ async fn stats(request: Request) -> Outcome<Reply> {
         let sample = samples.next().await;
         return match sample {
             // A sample that is compared with nothing does not say whose it is.
-            Some(sample) if one_shot => reply::json(200, &Stats { name: String::new(), id: String::new(), ..sample }),
+            Some(sample) if one_shot && sample.read != api::time::ZERO => {
+                reply::json(200, &Stats { name: String::new(), id: String::new(), ..sample })
+            }
             Some(sample) => reply::json(200, &sample),
             None => Err(Failure::new(500, "the container ended before its first sample")),
         };

@@ -74,5 +74,6 @@ fn bare(failure: Failure) -> Failure {
         Some(reason) => reason.to_owned(),
         None => failure.message,
     };
-    Failure { message, ..failure }
+    // A mistake of the caller, but dockerd answers 500.
+    Failure { status: 500, message }
 }

@@ -242,11 +242,7 @@ impl Engine {
     }
 
     /// Makes snapshot, volumes, directory and record; takes everything back on an error.
-    async fn materialize(
-        &self,
-        mut record: Record,
-        image: Option<ImageId>,
-    ) -> Result<Record> {
+    async fn materialize(&self, mut record: Record, image: Option<ImageId>) -> Result<Record> {
         let mut mounts = self.mount_requests(&record)?;
         let directories = Directories::new(&self.config.data_root, &self.config.exec_root, &record.id);
         let begun = directories.begun();

@@ -78,7 +78,8 @@ fn show(record: &Record, directories: &Directories) -> InspectResponse {
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: if record.started_before || !record.state.error.is_empty() {
+        // The log is opened just before the program is looked up, which 126 and 127 are about.
+        log_path: if record.started_before || matches!(record.state.exit_code, 126 | 127) {
             record.log_path.clone()
         } else {
             String::new()

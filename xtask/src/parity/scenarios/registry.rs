@@ -1,6 +1,7 @@
 //! Push and pull.
 
 use crate::parity::observe::{Depth, Side};
+use crate::parity::rootfs;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -8,17 +9,18 @@ use std::collections::BTreeSet;
 const NOBODY: [(&str, &str); 1] = [("X-Registry-Auth", "e30=")];
 
 pub(super) fn run(side: &mut Side) {
-    let image = side.image();
-    // Each engine has its own repository: what one pushed, the other would not send again.
+    // Each engine has its own repository and layer: what one pushed, the other would not send again.
+    let unique = format!("{} {:?}", side.socket_name(), std::time::SystemTime::now());
+    let archive = rootfs::with_file(&side.archive, "unique", &unique);
     let repository = format!("{}/parity/{}", side.registry, side.socket_name().to_lowercase().replace(['.', '_'], "-"));
     side.at_the_end("DELETE", &format!("/images/{repository}:1?force=1"));
-    side.quietly("POST", &format!("/images/{image}/tag?repo={repository}&tag=1"), &Value::Null);
+    let target = format!("/images/create?fromSrc=-&repo={repository}&tag=1");
+    let _ = side.send("POST", &target, &[("Content-Type", "application/x-tar")], &archive);
     progress(side, "push", &format!("/images/{repository}/push?tag=1"), &repository);
     progress(side, "push again", &format!("/images/{repository}/push?tag=1"), &repository);
     inspected(side, "pushed", &repository);
     progress(side, "pull what is here", &format!("/images/create?fromImage={repository}&tag=1"), &repository);
     side.quietly("DELETE", &format!("/images/{repository}:1?force=1"), &Value::Null);
-    side.quietly("DELETE", &format!("/images/{image}?force=1"), &Value::Null);
     progress(side, "pull", &format!("/images/create?fromImage={repository}&tag=1"), &repository);
     inspected(side, "pulled", &repository);
     progress(side, "pull an unknown tag", &format!("/images/create?fromImage={repository}&tag=nosuch"), &repository);
@@ -30,12 +32,12 @@ pub(super) fn run(side: &mut Side) {
     side.ask("pull from nobody", "POST", "/images/create?fromImage=127.0.0.1:1/x&tag=1");
     side.ask("push without credentials", "POST", &format!("/images/{repository}/push?tag=1"));
     side.ask("pull for no platform", "POST", &format!("/images/create?fromImage={repository}&tag=1&platform=a/b/c/d"));
-    side.image();
 }
 
 /// The kinds of lines in a progress stream: which statuses with which members. Their number and order depend on the moment.
 fn progress(side: &mut Side, name: &str, target: &str, repository: &str) {
     let answer = side.send("POST", target, &NOBODY, b"");
+    let path = repository.split_once('/').map_or("", |(_, path)| path);
     let noted = answer.map(|answer| {
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         let lines = serde_json::Deserializer::from_str(&text).into_iter::<Value>().flatten();
@@ -47,7 +49,7 @@ fn progress(side: &mut Side, name: &str, target: &str, repository: &str) {
             // Layers may or may not show each step.
             let step = ["Downloading", "Extracting", "Pushing", "Preparing", "Waiting", "Verifying Checksum", "Retrying in"];
             let fleeting = step.iter().any(|step| status.starts_with(step));
-            (!fleeting).then(|| json!({ "status": status, "members": members, "error": line["error"] }).to_string().replace(repository, "<repository>"))
+            (!fleeting).then(|| json!({ "status": status, "members": members, "error": line["error"] }).to_string().replace(repository, "<repository>").replace(path, "<path>"))
         };
         let kinds: BTreeSet<String> = lines.filter_map(plain).collect();
         json!({
