@@ -164,7 +164,7 @@ fn systemd_passes_the_socket_and_hears_when_all_is_ready() {
         *command = shell;
     });
     drop(listener);
-    let mut heard = || {
+    let heard = || {
         let mut buffer = [0; 256];
         let count = told.recv(&mut buffer).expect("a message");
         String::from_utf8_lossy(&buffer[..count]).into_owned()

@@ -3,7 +3,7 @@
 //! The tests here are about HTTP, sockets and settings. They start no container, so the program need not be the whole binary;
 //! those that do are in crate `gantry`.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its own part")]
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,7 +18,7 @@ const ARGUMENTS: &str = "GANTRY_TEST_DAEMON";
 pub fn be_the_daemon() {
     let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
     // The namespace belongs to this thread and those it makes: all of the daemon's.
-    rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET).expect("a network namespace; the tests need root");
+    sys::namespace::unshare(sys::namespace::Kinds::NETWORK).expect("a network namespace; the tests need root");
     if let Ok(number) = std::env::var("LISTEN_FDS") {
         // systemd names the process that it passes sockets to; this one is known only now.
         assert_eq!(number, "1");

@@ -327,6 +327,11 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
         ));
         *l.kernel_memory = 0;
     }
+    oom_and_pids(l, info, warnings);
+    Ok(())
+}
+
+fn oom_and_pids(l: &mut Limits<'_>, info: &SysInfo, warnings: &mut Vec<String>) {
     if l.oom_kill_disable.is_some() && !info.oom_kill_disable {
         if *l.oom_kill_disable == Some(true) {
             warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
@@ -344,7 +349,6 @@ fn memory_limits(l: &mut Limits<'_>, info: &SysInfo, update: bool, warnings: &mu
         }
         *l.pids_limit = None;
     }
-    Ok(())
 }
 
 fn cpu_limits(l: &mut Limits<'_>, info: &SysInfo, warnings: &mut Vec<String>) -> Result<()> {

@@ -3,7 +3,7 @@
 //! The engine runs in a fresh network namespace, so its bridge, addresses and firewall rules meet those of no other
 //! test and vanish with it. Everything else is removed in `Drop`, also when the test fails.
 
-#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test program uses its own part")]
 
 mod terminal;
 
