@@ -171,6 +171,9 @@ fn remove(path: &Path) {
 /// Run directories that belong to no record: their containers are ended.
 fn remove_strangers(engine: &Engine, known: &BTreeSet<&str>) {
     let config = &engine.config;
+    for entry in std::fs::read_dir(config.exec_root.join("removing")).into_iter().flatten().flatten() {
+        remove(&entry.path());
+    }
     for entry in std::fs::read_dir(config.exec_root.join("containers")).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(name.as_str()) {

@@ -179,6 +179,7 @@ fn open(config: &EngineConfig) -> Result<Opened> {
     make(config.data_root.join("containers"), 0o710)?;
     make(config.exec_root.join("containers"), 0o711)?;
     make(config.exec_root.join("shims"), 0o700)?;
+    make(config.exec_root.join("removing"), 0o700)?;
     // The store is the lock: a second engine on the same root fails here, before it can touch anything.
     let store = Store::open(&config.data_root).map_err(|e| match e {
         store::Error::Locked(_) => Error::unavailable(format!("failed to start: {e} (is an engine running already?)")),

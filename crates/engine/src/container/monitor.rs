@@ -146,9 +146,9 @@ fn id(directories: &Directories) -> String {
     directories.exec.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Where the runtime keeps what it knows of a container: beside the bundle, so that both go together.
+/// Where the runtime keeps what it knows of a container: with the bundle, so that both go together.
 pub(crate) fn state_root(directories: &Directories) -> PathBuf {
-    directories.exec.join("runtime")
+    directories.exec.clone()
 }
 
 /// Connects to the shim of a container that an earlier engine started: its state, if it lives.

@@ -54,7 +54,8 @@ pub(super) fn prepare(engine: &Engine, record: &Record, directories: &Directorie
     };
     let spec = spec::generate(record, &inputs)?;
     let failed = |e| Error::caused(Kind::System, format!("creating {}", directories.exec.display()), e);
-    std::fs::create_dir_all(directories.exec.join("rootfs")).map_err(failed)?;
+    // The root is mounted in the container alone, so the bundle needs no folder for it.
+    std::fs::create_dir_all(&directories.exec).map_err(failed)?;
     let bundle = directories.exec.join("config.json");
     let bytes = serde_json::to_vec(&spec).map_err(|e| Error::caused(Kind::System, "writing the specification", e))?;
     std::fs::write(&bundle, bytes).map_err(failed)?;

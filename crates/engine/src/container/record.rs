@@ -3,7 +3,7 @@
 //! ```text
 //! <data-root>/containers/<id>/config.json      this record            <exec-root>/containers/<id>/config.json   OCI spec
 //!                             hostname hosts resolv.conf                                          shim.json shim.log
-//!                             <id>-json.log                                                       exit.json rootfs/
+//!                             <id>-json.log                                                       exit.json
 //! ```
 //!
 //! Only the container's actor writes it. Everybody else sees an `Arc<Record>` that never changes.
@@ -287,6 +287,8 @@ pub struct Directories {
     pub exec: PathBuf,
     /// `<exec-root>/shims/<beginning of the id>`: a path of its own, because a socket's may have 107 bytes only.
     pub socket: PathBuf,
+    /// `<exec-root>/removing`: what is moved there is deleted when there is time.
+    pub removing: PathBuf,
 }
 
 impl Directories {
@@ -296,6 +298,7 @@ impl Directories {
             data: data_root.join("containers").join(id),
             exec: exec_root.join("containers").join(id),
             socket: exec_root.join("shims").join(&id[..id.len().min(SOCKET_DIGITS)]),
+            removing: exec_root.join("removing"),
         }
     }
 

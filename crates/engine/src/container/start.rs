@@ -172,15 +172,27 @@ impl Actor {
     }
 }
 
-/// Removes the run directory with everything in it.
+/// Removes the run directory with everything in it. It is out of the way at once; deleting its files, for which some
+/// file systems wait for the disk, is left to another thread. What a killed engine leaves is deleted by the next one.
 pub(crate) fn discard(directories: &Directories) {
     prepare::release_shared_memory(directories);
-    let _ = std::fs::remove_file(&directories.socket);
-    match std::fs::remove_dir_all(&directories.exec) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+    let aside = directories.removing.join(random_id());
+    match std::fs::rename(&directories.exec, &aside) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        Err(error) => {
             tracing::warn!(path = %directories.exec.display(), %error, "removing a run directory");
+            return;
         }
-        _ => {}
+    }
+    let delete = move || {
+        if let Err(error) = std::fs::remove_dir_all(&aside) {
+            tracing::warn!(path = %aside.display(), %error, "removing a run directory");
+        }
+    };
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(delete)),
+        Err(_) => delete(),
     }
 }
 
