@@ -32,6 +32,7 @@ mod pull;
 mod push;
 mod remove;
 mod save;
+mod upload;
 mod words;
 
 use api::Filters;

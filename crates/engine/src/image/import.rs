@@ -16,8 +16,7 @@ use store::{ImageId, NewImage, Store};
 use super::commit::stored;
 use super::inspect::new_name;
 use super::progress::{self, Lines, ProgressStream};
-use super::{ImportOptions, changes};
-use crate::archive::flow;
+use super::{ImportOptions, changes, upload};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 
@@ -45,7 +44,7 @@ impl Engine {
                 if options.message.is_empty() { format!("Imported from {source}") } else { options.message.clone() };
             let image = image_of(&config, &platform, message, engine.config.version.clone())?;
             let store = engine.store.clone();
-            let (reader, feeding) = flow::inwards(body);
+            let (reader, feeding) = upload::reader(body);
             let owned = name.clone();
             let making = engine.blocking(move || make(&store, image, owned.as_ref(), reader));
             let (made, ()) = tokio::join!(making, feeding);

@@ -16,9 +16,8 @@ use oci::{Digest, ImageConfig, media_type};
 use serde::Deserialize;
 use store::{ImageId, Layer, Lease, NewImage, Store};
 
-use super::LoadOptions;
 use super::progress::{self, Lines, ProgressStream};
-use crate::archive::flow;
+use super::{LoadOptions, upload};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 
@@ -43,7 +42,7 @@ impl Engine {
         let engine = self.arc();
         progress::run(move |lines| async move {
             let store = engine.store.clone();
-            let (reader, feeding) = flow::inwards(body);
+            let (reader, feeding) = upload::reader(body);
             let told = lines.clone();
             let loading = engine.blocking(move || {
                 let told = (!options.quiet).then_some(&told);

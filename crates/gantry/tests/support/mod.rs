@@ -209,8 +209,19 @@ impl Engine {
         panic!("docker-registry does not listen");
     }
 
-    /// Everything below a folder of the engine that belongs to containers, for checks of leftovers.
+    /// What containers left behind. The kernel takes network namespaces down in its own time and tells nobody, so
+    /// something that remains is looked at again for a while.
     pub fn leftovers(&self) -> Vec<String> {
+        for _ in 0..200 {
+            if self.remains().is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+        self.remains()
+    }
+
+    fn remains(&self) -> Vec<String> {
         let mut found = Vec::new();
         for folder in ["data/containers", "data/snapshots", "exec/containers"] {
             let entries = fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
