@@ -141,7 +141,7 @@ impl Engine {
         let asked = container;
         let container = self.containers.get(container)?;
         DetachKeys::parse(&request.detach_keys)
-            .map_err(|_| Error::invalid(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
+            .map_err(|_| Error::system(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
         let record = container.record();
         crate::container::transitions::decide(record.state.status, Command::Exec)
             .map_err(|refusal| refusal.error(Command::Exec, &record.id, asked))?;

@@ -49,13 +49,19 @@ pub(super) fn run(side: &mut Side) {
 
 /// The present, in the form of the `since` parameter: both engines share this host's clock.
 fn now() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    in_time(std::time::Duration::ZERO)
+}
+
+/// A moment from now, as the API wants it.
+fn in_time(from_now: std::time::Duration) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default() + from_now;
     format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
 /// Everything that was said since, as a list.
 fn noted(side: &mut Side, name: &str, since: &str, filters: &str) {
-    let until = now();
+    // dockerd tells of an end some time after it has answered those who wait for it.
+    let until = in_time(std::time::Duration::from_millis(500));
     let answer = side.send("GET", &format!("/events?since={since}&until={until}&filters={filters}"), &[], b"");
     let lines = answer.map(|answer| {
         let text = String::from_utf8_lossy(&answer.body).into_owned();
