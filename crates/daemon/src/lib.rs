@@ -19,6 +19,7 @@ mod options;
 mod pidfile;
 mod reply;
 mod request;
+mod rest;
 mod router;
 mod routes;
 mod run;

@@ -13,7 +13,7 @@ use crate::listen::{self, ListenError, Listener};
 use crate::pidfile::{Pidfile, PidfileError};
 use crate::server::Server;
 use crate::settings::{self, Settings, SettingsError};
-use crate::{notify, options};
+use crate::{notify, options, rest};
 
 /// Threads that wait for the kernel are many for a moment and then not needed.
 const BLOCKING_THREADS: usize = 128;
@@ -87,6 +87,7 @@ fn daemon(matches: &clap::ArgMatches) -> Result<(), DaemonError> {
         return Err(DaemonError::NotRoot);
     }
     log_to_stderr(&settings);
+    sys::process::limit_heaps(2);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING_THREADS)
@@ -131,6 +132,7 @@ async fn serve(settings: &Settings) -> Result<(), DaemonError> {
     tracing::info!("serving the Engine API");
     tokio::select! {
         () = accept(&listeners, &server, &stopping, &alive) => {}
+        () = rest::trim(Arc::clone(&server.ended)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -167,9 +169,10 @@ async fn accept(
                 let (server, stopping, alive) = (Arc::clone(server), stopping.clone(), alive.clone());
                 tokio::spawn(async move {
                     match incoming.establish().await {
-                        Ok(connection) => server.serve(connection, stopping).await,
+                        Ok(connection) => Arc::clone(&server).serve(connection, stopping).await,
                         Err(error) => tracing::debug!(%error, "handshake failed"),
                     }
+                    server.ended.notify_one();
                     drop(alive);
                 });
             }

@@ -31,6 +31,8 @@ pub(crate) struct Server {
     engine: Arc<Engine>,
     /// `Server: Docker/VERSION (linux)`: clients read the system from this very form.
     banner: String,
+    /// Told of each connection that ended.
+    pub(crate) ended: Arc<tokio::sync::Notify>,
 }
 
 /// The handler took the connection: ends HTTP on it without a word.
@@ -40,7 +42,7 @@ struct TakenOver;
 
 impl Server {
     pub(crate) fn new(engine: Arc<Engine>, version: &str) -> Self {
-        Self { engine, banner: format!("Docker/{version} (linux)") }
+        Self { engine, banner: format!("Docker/{version} (linux)"), ended: Arc::default() }
     }
 
     /// Serves one connection until it ends. When `stopping` turns true, it ends after the request in hand.

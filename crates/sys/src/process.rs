@@ -38,7 +38,19 @@ fn stat(pid: i32) -> io::Result<Option<Vec<String>>> {
     Ok(Some(fields.split(' ').map(|field| field.trim().to_owned()).collect()))
 }
 
-/// Gives free memory of the heap back to the kernel: for a process that allocated once, at its start, and then waits.
+/// Makes all threads share so many heaps at most, instead of one for each: for a process whose many threads mostly wait.
+/// To be called before there are threads.
+pub fn limit_heaps(count: u8) {
+    // SAFETY: sets a number of the allocator.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, libc::c_int::from(count));
+    }
+    #[cfg(not(target_env = "gnu"))]
+    let _ = count;
+}
+
+/// Gives free memory of the heap back to the kernel: for a process that was busy and will now wait.
 pub fn trim_heap() {
     // SAFETY: touches the allocator's own free lists alone, under its lock.
     #[cfg(target_env = "gnu")]

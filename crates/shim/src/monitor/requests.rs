@@ -144,6 +144,8 @@ impl Monitor {
         session.stdin_once = self.config.stdin_once;
         session.log = log;
         self.main = Some(session);
+        // Making a container takes far more memory than watching it.
+        sys::process::trim_heap();
         Ok(Response::Created { pid: created.pid, warnings: created.warnings })
     }
 
