@@ -244,7 +244,7 @@ impl Container {
             self.empty_cgroup()?;
         }
         self.cgroup()?.delete().map_err(cgroups::failed)?;
-        self.files.remove()?;
+        self.files.remove(force)?;
         let Some(all) = &self.spec.hooks else { return Ok(()) };
         let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
         state.status = Status::Stopped;
@@ -270,7 +270,7 @@ impl Container {
     /// killed before it was written. True when there was something.
     pub fn remove_leftovers(state_root: &Path, id: &str) -> Result<bool> {
         validate::id(id)?;
-        Files::new(state_root, id).remove()
+        Files::new(state_root, id).remove(true)
     }
 
     /// Freezes all processes.

@@ -30,7 +30,7 @@ impl Drop for Made {
             let _ = cgroup.kill();
             let _ = cgroup.delete();
         }
-        let _ = self.files.remove();
+        let _ = self.files.remove(true);
     }
 }
 

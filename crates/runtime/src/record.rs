@@ -98,9 +98,18 @@ impl Files {
         Ok(())
     }
 
-    /// Removes them, the record last; true when there was something.
-    pub(crate) fn remove(&self) -> Result<bool> {
+    /// Removes them, the record last; true when there was something. With `thorough`, also what a process that was killed
+    /// while it wrote one of them left beside it.
+    pub(crate) fn remove(&self, thorough: bool) -> Result<bool> {
         let mut found = false;
+        if thorough {
+            let prefix = format!(".{}@", self.id);
+            for entry in std::fs::read_dir(&self.root).into_iter().flatten().flatten() {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    found |= rustix::fs::unlink(entry.path()).is_ok();
+                }
+            }
+        }
         for name in [FIFO, CONFIG, STATE] {
             let path = self.path(name);
             match rustix::fs::unlink(&path) {

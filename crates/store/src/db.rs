@@ -18,7 +18,7 @@
 //! Snapshots of containers are not here: each is a directory with its own small record, so that making and removing
 //! a container costs no synchronous write to the disk, and survives a killed engine all the same.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::Descriptor;
 use oci::digest::Digest;
@@ -75,8 +75,48 @@ pub(crate) struct LayerRecord {
     pub blob: Option<Descriptor>,
 }
 
-/// Opens or creates the database.
+/// Opens or creates the database. It is made under another name first: one that was cut short could not be opened again.
 pub(crate) fn open(path: &Path) -> Result<Database> {
+    if !path.exists() {
+        create(path)?;
+    }
+    let db = open_at(path)?;
+    // The lock is ours now, so what others began and left is nobody's.
+    for other in beginnings(path) {
+        let _ = std::fs::remove_file(other);
+    }
+    Ok(db)
+}
+
+/// Files of creations that are going on or were cut short.
+fn beginnings(path: &Path) -> Vec<PathBuf> {
+    let prefix = beginning(path);
+    let folder = path.parent().map(std::fs::read_dir).and_then(std::result::Result::ok);
+    let files = folder.into_iter().flatten().flatten().map(|entry| entry.path());
+    files.filter(|file| file.to_string_lossy().starts_with(prefix.as_str())).collect()
+}
+
+fn beginning(path: &Path) -> String {
+    format!("{}.creating-", path.display())
+}
+
+fn create(path: &Path) -> Result<()> {
+    let begun = PathBuf::from(format!("{}{}", beginning(path), std::process::id()));
+    let failed = |source: std::io::Error| Error::File { action: "creating", path: path.to_owned(), source };
+    match std::fs::remove_file(&begun) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    drop(open_at(&begun)?);
+    // A link, unlike a rename, does not replace what another engine made meanwhile.
+    match std::fs::hard_link(&begun, path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    std::fs::remove_file(&begun).map_err(failed)
+}
+
+fn open_at(path: &Path) -> Result<Database> {
     let db = Database::builder().set_cache_size(CACHE_SIZE).create(path).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
         other => other.into(),
