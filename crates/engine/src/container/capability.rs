@@ -20,51 +20,6 @@ pub(crate) const DEFAULT: [&str; 14] = [
     "CAP_AUDIT_WRITE",
 ];
 
-/// All capabilities, by number.
-const ALL: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// The word for all of them.
 const EVERY: &str = "ALL";
 
@@ -78,7 +33,7 @@ pub(crate) fn normalize(names: &[String]) -> Result<Vec<String>> {
                 return Ok(upper);
             }
             let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-            if ALL.contains(&full.as_str()) {
+            if sys::capability::names().contains(&full.as_str()) {
                 Ok(full)
             } else {
                 Err(Error::invalid(format!("unknown capability: {full:?}")))
@@ -96,7 +51,8 @@ pub(crate) fn effective(
 ) -> Result<Vec<String>> {
     let add = normalize(add).map_err(|e| e.prefixed("invalid CapAdd"))?;
     let drop = normalize(drop).map_err(|e| e.prefixed("invalid CapDrop"))?;
-    let held: Vec<&str> = ALL.iter().enumerate().filter(|(bit, _)| held(*bit)).map(|(_, name)| *name).collect();
+    let all = sys::capability::names().iter().enumerate();
+    let held: Vec<&str> = all.filter(|(bit, _)| held(*bit)).map(|(_, name)| *name).collect();
     let has = |list: &[String], name: &str| list.iter().any(|n| n == name);
     let keep = |names: &[&str], without: &[String]| -> Vec<String> {
         names.iter().filter(|n| !has(without, n)).map(|n| (*n).to_owned()).collect()
