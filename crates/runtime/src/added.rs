@@ -26,18 +26,21 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     validate::process(&options.process)?;
     let mut warnings = Vec::new();
     let spec = container.spec();
+    if let Some(linux) = &spec.linux {
+        validate::user_is_mapped(&options.process, linux)?;
+    }
     let plan = process_plan(spec, container.id(), &options, &mut warnings);
     let mut plan = plan.map(|plan| ProcessPlan { stdio: options.stdio, extra_fds: options.extra_fds, ..plan })?;
-    let cgroup = cgroup(container, &options.sub_cgroup)?;
-    let directory = cgroup.directory().map_err(cgroups::failed)?;
-    let joiner = cgroup.joiner(directory.is_some()).map_err(cgroups::failed)?;
+    let cgroup = enterable(cgroup(container, &options.sub_cgroup)?, &mut warnings);
+    let directory = cgroup.as_ref().map(Cgroup::directory).transpose().map_err(cgroups::failed)?.flatten();
+    let joiner = cgroup.map(|cgroup| cgroup.joiner(directory.is_some())).transpose().map_err(cgroups::failed)?;
     let kinds = different_namespaces(spec, container.pid())?;
     let (ours, theirs) = Channel::pair().map_err(|error| system("socketpair", error))?;
     let between = clone::Options { cgroup: directory.as_ref().map(AsFd::as_fd), ..clone::Options::default() };
     let initial = plan.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let oom_score_adj = plan.process.oom_score_adj;
     let child = clone::spawn(&between, move || {
-        if let Err(failure) = join(&first, kinds, &joiner, initial.as_deref(), &mut plan) {
+        if let Err(failure) = join(&first, kinds, joiner.as_ref(), initial.as_deref(), &mut plan) {
             failure.report(&theirs);
             return 1;
         }
@@ -66,15 +69,31 @@ fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec
     Ok(plan)
 }
 
-/// The container's group, or one below it that exists.
-fn cgroup(container: &Container, below: &Path) -> Result<Cgroup> {
-    let cgroup = container.cgroup()?;
-    if below.as_os_str().is_empty() || below == Path::new("/") {
-        return cgroups::for_added(cgroup, container.pid());
+/// The container's group, or one below it that exists. `None`: the container has no group.
+fn cgroup(container: &Container, below: &Path) -> Result<Option<Cgroup>> {
+    let whole = below.as_os_str().is_empty() || below == Path::new("/");
+    let cgroup = match container.cgroup_if_any()? {
+        None if whole => return Ok(None),
+        None => container.cgroup()?,
+        Some(cgroup) => cgroup,
+    };
+    if whole {
+        return cgroups::for_added(cgroup, container.pid()).map(Some);
     }
     let path = cgroup.path().join(below.strip_prefix("/").unwrap_or(below));
     let cgroup = cgroups::open(&path)?;
-    if cgroup.exists() { Ok(cgroup) } else { Err(Error::Cgroup(format!("{} does not exist", path.display()))) }
+    if cgroup.exists() { Ok(Some(cgroup)) } else { Err(Error::Cgroup(format!("{} does not exist", path.display()))) }
+}
+
+/// A user who comes from another session may not move processes to the group that was made in the first one.
+fn enterable(cgroup: Option<Cgroup>, warnings: &mut Vec<String>) -> Option<Cgroup> {
+    let group = cgroup?;
+    if !cgroups::is_rootless(None) || cgroups::may_enter(&group) {
+        return Some(group);
+    }
+    let path = group.path().display();
+    warnings.push(format!("the process is outside of cgroup {path}, to which the caller may not move processes"));
+    None
 }
 
 /// Namespaces of the container that are not the caller's own: joining one's own user namespace is an error, and the
@@ -99,16 +118,18 @@ fn different_namespaces(spec: &Spec, pid: i32) -> Result<Kinds> {
 fn join(
     first: &OwnedFd,
     kinds: Kinds,
-    joiner: &sys::cgroup::Joiner,
+    joiner: Option<&sys::cgroup::Joiner>,
     initial: Option<&str>,
     plan: &mut ProcessPlan,
 ) -> Step {
     if let Some(list) = initial {
         init::pin(list)?;
     }
-    joiner
-        .join()
-        .map_err(|error| crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
+    if let Some(joiner) = joiner {
+        joiner
+            .join()
+            .map_err(|error| crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
+    }
     plan.label_file = init::open_label(plan.label.as_ref())?;
     if kinds.is_empty() {
         return Ok(());

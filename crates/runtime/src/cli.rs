@@ -16,13 +16,17 @@ mod table;
 mod update;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use flags::{Parsed, Request};
 
-/// Where the state of containers is unless `--root` says otherwise.
+/// Where the state of root's containers is unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/gantry-runtime";
+/// Where it is for others, in the directory that their session has for such things.
+const USER_ROOT: &str = "gantry-runtime";
 
 /// Why a command ends without having done its work.
 #[derive(Debug)]
@@ -52,8 +56,10 @@ type Outcome = Result<u8, Failure>;
 /// What every command is given.
 struct Context {
     name: String,
-    root: std::path::PathBuf,
+    root: PathBuf,
     log: log::Log,
+    /// `--rootless`, unless that is `auto`.
+    rootless: Option<bool>,
     arguments: Parsed,
 }
 
@@ -101,9 +107,14 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
         log.debug(&format!("the program's file is not protected from containers: {error}"));
     }
     let outcome = refuse(global).and_then(|()| {
-        let root = Path::new(global.value("root").unwrap_or(DEFAULT_ROOT));
-        let root = std::path::absolute(root)?;
-        (command.run)(&Context { name: name.to_owned(), root, log: log.clone(), arguments })
+        let rootless = rootless(global)?;
+        let root = match global.value("root") {
+            Some(root) => std::path::absolute(root)?,
+            // These know of no containers.
+            None if ["features", "spec"].contains(&command.name) => PathBuf::new(),
+            None => default_root()?,
+        };
+        (command.run)(&Context { name: name.to_owned(), root, log: log.clone(), rootless, arguments })
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -125,9 +136,47 @@ fn refuse(global: &Parsed) -> Result<(), Failure> {
     if global.value("criu").is_some() {
         return Err("--criu is not supported".into());
     }
+    Ok(())
+}
+
+fn rootless(global: &Parsed) -> Result<Option<bool>, Failure> {
     match global.value("rootless") {
-        None | Some("auto" | "false") => Ok(()),
-        Some("true") => Err("--rootless=true is not supported".into()),
-        Some(other) => Err(format!("invalid value for --rootless: {other}").into()),
+        None | Some("auto") => Ok(None),
+        // The words that runc's library takes for a switch.
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(Some(true)),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(Some(false)),
+        Some(other) => Err(format!("invalid value for --rootless: {other:?} is none of auto, true and false").into()),
     }
+}
+
+/// The directory for root's containers, or one of the user's own: below `$XDG_RUNTIME_DIR`, or where that is by default.
+fn default_root() -> Result<PathBuf, Failure> {
+    let user = rustix::process::geteuid();
+    if user.is_root() && !honours_session() {
+        return Ok(DEFAULT_ROOT.into());
+    }
+    let named = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let session = match named {
+        Some(path) => path,
+        None if user.is_root() => return Ok(DEFAULT_ROOT.into()),
+        None => {
+            let usual = Path::new("/run/user").join(user.as_raw().to_string());
+            if !usual.is_dir() {
+                let why = format!("XDG_RUNTIME_DIR is not set and {} does not exist", usual.display());
+                return Err(format!("no directory for the state of containers: {why}; --root names one").into());
+            }
+            usual
+        }
+    };
+    let root = std::path::absolute(session.join(USER_ROOT))?;
+    // What lies unused in such a directory is cleaned away, unless it is sticky (XDG base directory specification).
+    std::fs::create_dir_all(&root)
+        .and_then(|()| std::fs::set_permissions(&root, Permissions::from_mode(0o1700)))
+        .map_err(|error| format!("the directory for the state of containers, {}: {error}", root.display()))?;
+    Ok(root)
+}
+
+/// Root of a user namespace is a user of the machine, unless it says to be root by name.
+fn honours_session() -> bool {
+    sys::user::in_user_namespace() && std::env::var("USER").is_ok_and(|name| name != "root")
 }

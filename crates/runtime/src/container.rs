@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created, ExecOptions, ExecProcess};
 use crate::plan::system;
 use crate::record::{Files, Record};
-use crate::{added, cgroups, conversation, create, hooks, limits, validate};
+use crate::{added, cgroups, conversation, create, hooks, limits, processes, validate};
 
 /// How long a killed process may take to go.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,10 +112,13 @@ impl Container {
         &self.spec
     }
 
-    /// Its cgroup, for figures and events.
+    /// Its cgroup, for figures and events; [`Error::NoCgroup`] when its maker had no right to make one.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        let path = self.record.cgroup.as_deref().unwrap_or(Path::new(""));
-        cgroups::open(path)
+        self.cgroup_if_any()?.ok_or_else(|| Error::NoCgroup(self.record.id.clone()))
+    }
+
+    pub(crate) fn cgroup_if_any(&self) -> Result<Option<Cgroup>> {
+        self.record.cgroup.as_deref().map(cgroups::open).transpose()
     }
 
     /// Its first process, if that still lives.
@@ -141,7 +144,7 @@ impl Container {
         if self.process()?.is_none() {
             return Ok(Status::Stopped);
         }
-        if self.cgroup().and_then(|cgroup| cgroup.is_frozen().map_err(cgroups::failed)).unwrap_or(false) {
+        if self.cgroup_if_any()?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
             return Ok(Status::Paused);
         }
         let waits = rustix::fs::access(self.files.fifo(), rustix::fs::Access::EXISTS).is_ok();
@@ -206,10 +209,12 @@ impl Container {
     /// Sends a signal to the first process, or to all processes of its cgroup.
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let process = self.process()?;
-        if all {
-            let cgroup = self.cgroup()?;
+        if all && let Some(cgroup) = self.cgroup_if_any()? {
             let sent = if signal == Signal::KILL.as_raw() { cgroup.kill() } else { cgroup.signal(signal) };
             return sent.map_err(cgroups::failed);
+        }
+        if all && process.is_some() {
+            return self.signal_each(signal);
         }
         let Some(process) = process else { return self.refuse("cannot kill container", Status::Stopped) };
         match pidfd::send_signal(process.as_fd(), signal) {
@@ -220,9 +225,26 @@ impl Container {
         }
         if signal == Signal::KILL.as_raw() {
             // The freezer of cgroup v1 keeps a killed process from ending.
-            let cgroup = self.cgroup()?;
-            if cgroup.is_frozen().unwrap_or(false) {
-                cgroup.thaw().map_err(cgroups::failed)?;
+            self.thaw_if_frozen()?;
+        }
+        Ok(())
+    }
+
+    fn thaw_if_frozen(&self) -> Result<()> {
+        match self.cgroup_if_any()? {
+            Some(cgroup) if cgroup.is_frozen().unwrap_or(false) => cgroup.thaw().map_err(cgroups::failed),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a signal to every process of a container without a cgroup; one that ended meanwhile is no error.
+    fn signal_each(&self, signal: i32) -> Result<()> {
+        for pid in processes::of(self.record.pid, &self.spec)? {
+            match pidfd::send_signal_to(pid, signal) {
+                Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+                    return Err(system(format!("sending signal {signal} to {pid}"), error));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -236,6 +258,10 @@ impl Container {
             return self.refuse("cannot delete container", status);
         }
         if let Some(process) = self.process()? {
+            if self.record.cgroup.is_none() {
+                // Those that do not end with the first one, since they do not share a pid namespace of their own.
+                self.signal_each(Signal::KILL.as_raw())?;
+            }
             let _ = pidfd::send_signal(process.as_fd(), Signal::KILL.as_raw());
             self.empty_cgroup()?;
             let timeout_ms = u64::try_from(END_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
@@ -243,7 +269,9 @@ impl Container {
         } else {
             self.empty_cgroup()?;
         }
-        self.cgroup()?.delete().map_err(cgroups::failed)?;
+        if let Some(cgroup) = self.cgroup_if_any()? {
+            cgroup.delete().map_err(cgroups::failed)?;
+        }
         self.files.remove(force)?;
         let Some(all) = &self.spec.hooks else { return Ok(()) };
         let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
@@ -255,15 +283,12 @@ impl Container {
     /// Kills whatever is in the cgroup: the first process of a container that was never recorded, what it left
     /// behind in the host's pid namespace, what `exec` added.
     fn empty_cgroup(&self) -> Result<()> {
-        let cgroup = self.cgroup()?;
+        let Some(cgroup) = self.cgroup_if_any()? else { return Ok(()) };
         if !cgroup.exists() || cgroup.processes().map_err(cgroups::failed)?.is_empty() {
             return Ok(());
         }
         cgroup.kill().map_err(cgroups::failed)?;
-        if cgroup.is_frozen().unwrap_or(false) {
-            cgroup.thaw().map_err(cgroups::failed)?;
-        }
-        Ok(())
+        self.thaw_if_frozen()
     }
 
     /// Removes what is left below `state_root` of a container whose record cannot be read, because its maker was
@@ -302,7 +327,11 @@ impl Container {
 
     /// Process ids of all its processes, as the caller sees them.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.cgroup()?.processes().map_err(cgroups::failed)
+        match self.cgroup_if_any()? {
+            Some(cgroup) => cgroup.processes().map_err(cgroups::failed),
+            None if self.process()?.is_none() => Ok(Vec::new()),
+            None => processes::of(self.record.pid, &self.spec),
+        }
     }
 
     /// Changes limits: fields that are present replace those in force, and are remembered.

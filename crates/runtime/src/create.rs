@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created};
 use crate::plan::{self, Namespaces, Plan, ProcessPlan, system};
 use crate::record::{Files, Record};
-use crate::{cgroups, init, validate};
+use crate::{cgroups, detached, init, validate};
 
 /// What is removed again when a later step fails.
 struct Made {
@@ -41,6 +41,9 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let bundle = std::path::absolute(&options.bundle)
         .map_err(|source| Error::Bundle { path: options.bundle.clone(), source })?;
     let files = Files::new(&options.state_root, &options.id);
+    let rootless = cgroups::is_rootless(options.rootless);
+    let linux = options.spec.linux.clone().unwrap_or_default();
+    let place = cgroups::place(&linux, &options.id, rootless)?;
     files.create()?;
     let mut made = Made { files: files.clone(), cgroup: None };
     let mut record = Record {
@@ -49,9 +52,9 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         start_time: 0,
         bundle: bundle.clone(),
         created: jiff::Timestamp::now().to_string(),
-        cgroup: options.spec.linux.as_ref().map(|linux| cgroups::path(linux, &options.id)),
+        cgroup: place.clone(),
         owner: rustix::process::geteuid().as_raw(),
-        rootfs: plan::root_path(&options.spec, &bundle).unwrap_or_default(),
+        rootfs: detached::root_path(&options.spec, &bundle).unwrap_or_default(),
     };
     // Before the first thing outside of these files, so that whoever finds leftovers knows what they are.
     files.write_record(&record)?;
@@ -59,10 +62,13 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let mut warnings = Vec::new();
     let state_root = options.state_root.clone();
     let mut plan = plan(options, &bundle, &mut warnings)?;
-    if let Some(linux) = &plan.spec.linux {
-        let view = cgroups::create(linux, &record.id)?;
-        made.cgroup = Some(view.cgroup.clone());
-        plan.cgroup = Some(view);
+    match place {
+        Some(path) => {
+            let view = cgroups::create(&linux, &path, rootless, &mut warnings)?;
+            made.cgroup = Some(view.cgroup.clone());
+            plan.cgroup = Some(view);
+        }
+        None => cgroups::do_without(&linux, &mut warnings)?,
     }
     let fifo = rustix::fs::open(files.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| system("opening exec.fifo", errno))?;
@@ -97,7 +103,7 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
     if namespaces.joins(Kinds::MOUNT) && !rootfs.is_empty() {
         return Err(Error::Spec("a joined mount namespace needs root.path".into()));
     }
-    let (root, root_parts) = plan::root(&rootfs, &spec, bundle, shared)?;
+    let (root, root_parts) = detached::root(&rootfs, &spec, bundle, shared)?;
     let mounts = plan::mounts(&spec, bundle, shared)?;
     let capabilities = process.capabilities.clone();
     let mut process = ProcessPlan::new(process, capabilities.as_ref(), linux.seccomp.as_ref(), stdio, warnings)?;
@@ -108,7 +114,7 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
     }
     let waits_for_introduction = !namespaces.joined.is_empty();
     let hook_state = conversation::creating(&id, bundle, &spec);
-    let root_path = plan::root_path(&spec, bundle).unwrap_or_else(|_| PathBuf::new());
+    let root_path = detached::root_path(&spec, bundle).unwrap_or_else(|_| PathBuf::new());
     Ok(Plan {
         root,
         root_parts,

@@ -55,6 +55,9 @@ pub enum Error {
     /// The caller has more than one thread, so that it cannot be cloned safely.
     #[error("a container can only be made by a single-threaded process, this one has {0} threads")]
     Threads(u64),
+    /// What was asked for needs a cgroup.
+    #[error("container {0} has no cgroup, since it was made without the right to make one")]
+    NoCgroup(String),
     /// A cgroup cannot be made, changed, read or removed.
     #[error("cgroup: {0}")]
     Cgroup(String),

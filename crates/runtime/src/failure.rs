@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::channel::Channel;
-use crate::error::Stage;
+use crate::error::{Error, Stage};
 
 /// Why the new process gives up.
 #[derive(Debug)]
@@ -21,6 +21,19 @@ impl Failure {
     /// Without an error number.
     pub(crate) fn new(stage: Stage, message: impl Into<String>) -> Self {
         Self { stage, message: message.into(), errno: None }
+    }
+
+    /// An error of something that either side does, on its way to the caller.
+    pub(crate) fn of(error: Error) -> Self {
+        match error {
+            Error::Start { stage, message, errno } => Self { stage, message, errno },
+            Error::System { operation, source } => Self {
+                stage: Stage::Rootfs,
+                message: format!("{operation}: {}", plain(&source)),
+                errno: source.raw_os_error(),
+            },
+            other => Self::new(Stage::Rootfs, other.to_string()),
+        }
     }
 
     /// Tells the caller. When nobody listens any more nothing can be done about it.

@@ -24,13 +24,13 @@ pub(crate) fn run(kind: &'static str, hooks: &[Hook], state: &State) -> Result<(
     }
     let state = serde_json::to_vec(state).unwrap_or_default();
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state).map_err(|message| Error::Hook { kind, index, message })?;
+        execute(hook, &state).map_err(|message| Error::Hook { kind, index, message })?;
     }
     Ok(())
 }
 
-/// One hook, by fork and execve; a failure is a sentence.
-fn run_one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
+/// One program, by fork and execve, with `state` on its standard input; a failure is a sentence.
+pub(crate) fn execute(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     let c_string = |text: &str| CString::new(text).map_err(|_| format!("{text:?} has a NUL byte"));
     let path = c_string(&hook.path)?;
     let strings =

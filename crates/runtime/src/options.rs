@@ -48,6 +48,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Leave the session keyring of the caller in place.
     pub no_new_keyring: bool,
+    /// Do without a cgroup where the caller has no right to make one. `None`: unless it is root of the machine.
+    pub rootless: Option<bool>,
 }
 
 /// A container whose first process waits to be started.

@@ -1,35 +1,36 @@
 //! Everything that can be decided, opened or compiled before the new process exists.
 //!
-//! The root filesystem and all bind mounts become detached mounts here, with the caller's rights: the new process only
-//! attaches them, also when its user namespace could not even see where they come from. Since they carry their own
-//! propagation, the new mount namespace itself can be private from the start.
+//! The root filesystem and all bind mounts become detached mounts here, where the caller has the right to mount: the new
+//! process only attaches them, also when its user namespace could not even see where they come from. Since they carry
+//! their own propagation, the new mount namespace itself can be private from the start.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::spec::{self, Process, Spec};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use sys::capability::{Set, Sets};
 use sys::cgroup::Joiner;
-use sys::mount::{self, Propagation};
+use sys::mount::Propagation;
 use sys::namespace::Kinds;
 
+use crate::cgroups;
 use crate::channel::Channel;
-use crate::error::{Error, Result, Stage};
+use crate::detached::Detached;
+use crate::error::{Error, Result};
 use crate::limits::{self, Filter};
 use crate::mount_options::{self, Bind, MountOptions};
 use crate::options::Stdio;
-use crate::{cgroups, failure, idmap};
 
 /// What the first process does until it waits to be started.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) spec: Spec,
     /// The root filesystem, attached nowhere.
-    pub(crate) root: OwnedFd,
+    pub(crate) root: Detached,
     /// What is attached over it before the mounts of the configuration: target and detached mount.
-    pub(crate) root_parts: Vec<(PathBuf, OwnedFd)>,
+    pub(crate) root_parts: Vec<(PathBuf, Detached)>,
     pub(crate) mounts: Vec<MountPlan>,
     pub(crate) namespaces: Namespaces,
     pub(crate) process: ProcessPlan,
@@ -101,8 +102,8 @@ pub(crate) struct MountPlan {
 /// What is mounted.
 #[derive(Debug)]
 pub(crate) enum MountSource {
-    /// A detached copy of something of the host, and whether that is a directory.
-    Tree(OwnedFd, bool),
+    /// A copy of something of the host.
+    Tree(Detached),
     /// A new file system of this type; the text is its source.
     Filesystem(String, PathBuf),
     /// The cgroups, in whatever version the host has.
@@ -113,12 +114,12 @@ impl Plan {
     /// What the first process still needs once it is in its namespaces.
     pub(crate) fn descriptors<'a>(&'a self, channel: &'a Channel, fifo: &'a OwnedFd) -> Vec<BorrowedFd<'a>> {
         let mounts = self.mounts.iter().filter_map(|mount| match &mount.source {
-            MountSource::Tree(tree, _) => Some(tree.as_fd()),
+            MountSource::Tree(tree) => tree.made(),
             _ => None,
         });
-        let parts = self.root_parts.iter().map(|(_, tree)| tree.as_fd());
-        let own = [self.root.as_fd(), fifo.as_fd()];
-        own.into_iter().chain(parts).chain(mounts).chain(self.process.descriptors(channel)).collect()
+        let parts = self.root_parts.iter().filter_map(|(_, tree)| tree.made());
+        let own = self.root.made().into_iter().chain([fifo.as_fd()]);
+        own.chain(parts).chain(mounts).chain(self.process.descriptors(channel)).collect()
     }
 }
 
@@ -169,27 +170,7 @@ fn mount_plan(mount: &spec::Mount, bundle: &Path, shared: bool) -> Result<MountP
     let source = mount.source.as_deref().unwrap_or_default();
     let idmapped = options.id_mapped.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let source = match options.bind {
-        Some(bind) => {
-            let failed = |error: Error| match error {
-                Error::System { source: error, .. } => Error::Start {
-                    stage: Stage::Rootfs,
-                    message: format!(
-                        "error mounting {source:?} to rootfs at {:?}: {}",
-                        mount.destination,
-                        failure::plain(&error)
-                    ),
-                    errno: error.raw_os_error(),
-                },
-                other => other,
-            };
-            let path = bundle.join(source);
-            let tree = bind_tree(&path, bind, &options, shared).map_err(failed)?;
-            if idmapped {
-                idmap::apply(tree.as_fd(), mount, options.id_mapped.unwrap_or(bind == Bind::Recursive))?;
-            }
-            let found = rustix::fs::statat(&tree, "", AtFlags::EMPTY_PATH).map_err(|errno| system(source, errno))?;
-            MountSource::Tree(tree, FileType::from_raw_mode(found.st_mode) == FileType::Directory)
-        }
+        Some(bind) => MountSource::Tree(Detached::bind(bundle.join(source), bind, options.clone(), shared, mount)?),
         None if idmapped => {
             return Err(Error::Spec(format!("mounts: {:?}: only bind mounts can be id-mapped", mount.destination)));
         }
@@ -200,102 +181,6 @@ fn mount_plan(mount: &spec::Mount, bundle: &Path, shared: bool) -> Result<MountP
         None => MountSource::Filesystem(kind.to_owned(), source.into()),
     };
     Ok(MountPlan { destination: Path::new("/").join(&mount.destination), source, options })
-}
-
-/// A detached copy with its attributes and propagation. Unless asked otherwise it receives mounts from where it came
-/// from and gives none back.
-fn bind_tree(path: &Path, bind: Bind, options: &MountOptions, shared: bool) -> Result<OwnedFd> {
-    let io = |error: std::io::Error| system(path.display().to_string(), error);
-    let tree = mount::clone_path(path, bind == Bind::Recursive).map_err(io)?;
-    if !shared {
-        mount::set_propagation(tree.as_fd(), Propagation::Slave, true).map_err(io)?;
-    }
-    finish_mount(tree.as_fd(), options).map_err(io)?;
-    Ok(tree)
-}
-
-/// Gives a detached mount what its options say of mounts.
-pub(crate) fn finish_mount(tree: BorrowedFd<'_>, options: &MountOptions) -> std::io::Result<()> {
-    if !options.attributes.is_empty() {
-        mount::set_attributes(tree, options.attributes, false)?;
-    }
-    if !options.recursive.is_empty() {
-        mount::set_attributes(tree, options.recursive, true)?;
-    }
-    for (propagation, recursive) in &options.propagation {
-        mount::set_propagation(tree, *propagation, *recursive)?;
-    }
-    Ok(())
-}
-
-/// The root filesystem as a detached mount, and what belongs over it.
-pub(crate) fn root(
-    rootfs: &[oci::Mount],
-    spec: &Spec,
-    bundle: &Path,
-    shared: bool,
-) -> Result<(OwnedFd, Vec<(PathBuf, OwnedFd)>)> {
-    let Some((first, rest)) = rootfs.split_first() else {
-        let path = root_path(spec, bundle)?;
-        let options = MountOptions::default();
-        return Ok((bind_tree(&path, Bind::Recursive, &options, shared)?, Vec::new()));
-    };
-    let parts = rest.iter().map(|part| Ok((Path::new("/").join(&part.target), root_mount(part, shared)?)));
-    Ok((root_mount(first, shared)?, parts.collect::<Result<_>>()?))
-}
-
-/// Where the root filesystem is on the host.
-pub(crate) fn root_path(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
-    match spec.root.as_ref().map(|root| root.path.as_str()) {
-        None | Some("") => Err(Error::Spec("root.path: missing".into())),
-        Some(path) => Ok(bundle.join(path)),
-    }
-}
-
-fn root_mount(part: &oci::Mount, shared: bool) -> Result<OwnedFd> {
-    let mut options = MountOptions::parse(&part.options).map_err(Error::Spec)?;
-    if part.fstype == "bind" && options.bind.is_none() {
-        options.bind = Some(Bind::Alone);
-    }
-    if let Some(bind) = options.bind {
-        return bind_tree(&part.source, bind, &options, shared);
-    }
-    let failed = |error: mount::Error| Error::System {
-        operation: format!("mounting the {} of the root filesystem: {}", part.fstype, detail(&error)),
-        source: error.source,
-    };
-    let mut data = [options.filesystem.as_slice(), options.data.as_slice()].concat();
-    let attributes = options.attributes.set;
-    let made = mount::new_filesystem(&part.fstype, &part.source, &data, false, attributes);
-    let made = match made {
-        // Before Linux 6.5 all lower directories go into one option.
-        Err(error) if error.operation.contains("lowerdir+") => {
-            join_lower_directories(&mut data);
-            mount::new_filesystem(&part.fstype, &part.source, &data, false, attributes)
-        }
-        made => made,
-    };
-    let tree = made.map_err(failed)?;
-    for (propagation, recursive) in &options.propagation {
-        mount::set_propagation(tree.as_fd(), *propagation, *recursive)
-            .map_err(|error| system("propagation of the root filesystem", error))?;
-    }
-    Ok(tree)
-}
-
-fn detail(error: &mount::Error) -> String {
-    if error.messages.is_empty() {
-        error.operation.clone()
-    } else {
-        format!("{} ({})", error.operation, error.messages.join("; "))
-    }
-}
-
-fn join_lower_directories(data: &mut Vec<String>) {
-    let lower: Vec<String> =
-        data.iter().filter_map(|option| option.strip_prefix("lowerdir+=")).map(|dir| dir.replace(':', "\\:")).collect();
-    data.retain(|option| !option.starts_with("lowerdir+="));
-    data.push(format!("lowerdir={}", lower.join(":")));
 }
 
 /// Whether `linux.rootfsPropagation` lets mounts travel outwards.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
-use oci::spec::{Linux, Process, Spec};
+use oci::spec::{IdMapping, Linux, Process, Spec};
 use sys::namespace::Kinds;
 
 use crate::error::{Error, Result};
@@ -38,6 +38,10 @@ pub(crate) fn spec(spec: &Spec) -> Result<()> {
         }
     }
     id_mappings(linux, kinds)?;
+    if !kinds.contains(Kinds::USER) && !rustix::process::geteuid().is_root() {
+        return invalid("rootless container requires user namespaces");
+    }
+    mapped_ids(spec, linux)?;
     if !linux.time_offsets.is_empty() && !kinds.contains(Kinds::TIME) {
         return invalid("linux.timeOffsets: needs a time namespace");
     }
@@ -86,6 +90,53 @@ fn id_mappings(linux: &Linux, kinds: Kinds) -> Result<()> {
         return invalid("user namespaces enabled, but no uid and gid mappings found");
     }
     Ok(())
+}
+
+fn is_mapped(map: &[IdMapping], id: u32) -> bool {
+    map.iter().any(|range| id >= range.container_id && id - range.container_id < range.size)
+}
+
+/// In a user namespace that is made for it, a container can only name ids that are mapped.
+fn mapped_ids(spec: &Spec, linux: &Linux) -> Result<()> {
+    if linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty() {
+        return Ok(());
+    }
+    for (map, field) in [(&linux.uid_mappings, "uidMappings"), (&linux.gid_mappings, "gidMappings")] {
+        if !is_mapped(map, 0) {
+            return invalid(format!("linux.{field}: id 0 of the container must be mapped"));
+        }
+    }
+    let Some(process) = &spec.process else { return Ok(()) };
+    user_is_mapped(process, linux)?;
+    for mount in &spec.mounts {
+        for option in &mount.options {
+            let (map, id) = match option.split_once('=') {
+                Some(("uid", id)) => (&linux.uid_mappings, id),
+                Some(("gid", id)) => (&linux.gid_mappings, id),
+                _ => continue,
+            };
+            if id.parse().is_ok_and(|id| !is_mapped(map, id)) {
+                let name = &mount.destination;
+                return invalid(format!("mounts: {name:?}: option {option:?} names an id that is not mapped"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The user of a process, where it can be told: the maps of a user namespace that is joined are not known here.
+pub(crate) fn user_is_mapped(process: &Process, linux: &Linux) -> Result<()> {
+    let check = |map: &[IdMapping], id: u32, field: &str| {
+        if map.is_empty() || is_mapped(map, id) {
+            Ok(())
+        } else {
+            invalid(format!("process.user.{field}: {id} is not mapped in the user namespace"))
+        }
+    };
+    let user = &process.user;
+    check(&linux.uid_mappings, user.uid, "uid")?;
+    check(&linux.gid_mappings, user.gid, "gid")?;
+    user.additional_gids.iter().try_for_each(|gid| check(&linux.gid_mappings, *gid, "additionalGids"))
 }
 
 /// Only what belongs to a namespace of the container's own may be changed: anything else would change the host.

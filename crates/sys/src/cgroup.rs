@@ -139,6 +139,21 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the caller lacks the right to do it: ids, capabilities, or hierarchies that are mounted read-only.
+    pub fn is_permission(&self) -> bool {
+        let (Self::Read { source, .. }
+        | Self::Write { source, .. }
+        | Self::Create { source, .. }
+        | Self::Remove { source, .. }
+        | Self::DeviceProgram { source, .. }) = self
+        else {
+            return false;
+        };
+        matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
+    }
+}
+
 /// The result of an operation on a group.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -172,6 +187,16 @@ impl Cgroup {
             // Whatever the creation failed with is the better message.
             let _ = group.remove_directories();
         })?;
+        Ok(group)
+    }
+
+    /// Makes a group of version 2 below one that has processes of its own, so that no controller can be handed down to
+    /// it: it holds its processes together, and can be frozen and killed.
+    pub fn create_without_controllers(path: &Path) -> Result<Self> {
+        let group = Self::open(path)?;
+        if let Group::V2(v2) = &group.group {
+            v2.make()?;
+        }
         Ok(group)
     }
 
@@ -389,6 +414,15 @@ impl Cgroup {
         let results: Vec<_> = self.directories().into_iter().map(files::remove_tree).collect();
         results.into_iter().collect()
     }
+}
+
+/// The group of version 2 that this process is in, from the root of its cgroup namespace; `None` where that cannot be
+/// said (no such hierarchy, or a group that lies outside of the namespace).
+pub fn own() -> Option<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = Path::new(text.lines().find_map(|line| line.strip_prefix("0::"))?);
+    let normal = |c: Component<'_>| matches!(c, Component::RootDir | Component::Normal(_));
+    (path.is_absolute() && path.components().all(normal)).then(|| path.to_owned())
 }
 
 /// What a process needs to enter a group by itself.

@@ -25,6 +25,12 @@ pub fn is_alive(pid: i32) -> io::Result<bool> {
     Ok(state.is_some_and(|s| s != "Z" && s != "X"))
 }
 
+/// The process that it is a child of; 0 for one outside of this pid namespace. `None` when there is no such process.
+/// (field 4)
+pub fn parent(pid: i32) -> io::Result<Option<i32>> {
+    Ok(stat(pid)?.and_then(|fields| fields.get(1)?.parse().ok()))
+}
+
 /// The fields of /proc/PID/stat after the name, which may hold spaces and brackets itself.
 fn stat(pid: i32) -> io::Result<Option<Vec<String>>> {
     let text = match fs::read(format!("/proc/{pid}/stat")) {

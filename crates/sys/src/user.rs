@@ -25,6 +25,14 @@ pub fn set_groups(gids: &[u32]) -> io::Result<()> {
     Ok(rustix::thread::set_thread_groups(&gids)?)
 }
 
+/// Whether this process is in another user namespace than that of the machine, so that its root is not the machine's.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let everything = ["0", "0", "4294967295"];
+    !map.is_empty() && !map.split_whitespace().eq(everything)
+}
+
 /// -1 means 'leave it' to the kernel, and is no id.
 fn id(id: u32) -> io::Result<u32> {
     if id == u32::MAX { Err(rustix::io::Errno::INVAL.into()) } else { Ok(id) }

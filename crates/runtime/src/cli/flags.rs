@@ -37,10 +37,14 @@ const GLOBAL: &[Flag] = &[
     switch("debug", None, "enable debug logging"),
     value("log", None, "set the log file to write logs to (default is '/dev/stderr')"),
     value("log-format", None, "set the log format ('text' (default), or 'json')"),
-    value("root", None, "root directory for storage of container state (default: \"/run/gantry-runtime\")"),
+    value(
+        "root",
+        None,
+        "root directory for storage of container state (default: \"/run/gantry-runtime\", or for users below $XDG_RUNTIME_DIR)",
+    ),
     value("criu", None, "not supported"),
     switch("systemd-cgroup", None, "not supported"),
-    value("rootless", None, "ignore cgroup permission errors ('false' or 'auto'; 'true' is not supported)"),
+    value("rootless", None, "ignore cgroup permission errors ('true', 'false', or 'auto'; default: 'auto')"),
 ];
 
 const BUNDLE: Flag =
@@ -205,7 +209,7 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: (0, 0),
         flags: &[
             value("bundle", Some('b'), "path to the root of the bundle directory"),
-            switch("rootless", None, "not supported"),
+            switch("rootless", None, "generate a configuration for a rootless container"),
         ],
         run: spec::spec,
     },

@@ -70,6 +70,7 @@ fn make(context: &Context, detached: bool) -> Result<Created, Failure> {
         extra_fds: preserved,
         no_pivot: arguments.is_set("no-pivot"),
         no_new_keyring: arguments.is_set("no-new-keyring"),
+        rootless: context.rootless,
     })?;
     warn(context, &created.warnings);
     Ok(created)

@@ -23,8 +23,25 @@ pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step 
     match plan.cgroup.as_ref().map(|view| &view.layout) {
         Some(Layout::V2 { directory }) => v2(plan, mount, directory, rootfs),
         Some(Layout::V1 { hierarchies }) => v1(plan, mount, hierarchies, rootfs),
-        None => Err(Failure::new(Stage::Rootfs, "the container has no cgroup")),
+        None => without_group(plan, mount, rootfs),
     }
+}
+
+/// A container without a group of its own sees nothing of those of the host, but for what a cgroup namespace of its own
+/// shows of the one group of version 2 that it is in.
+fn without_group(plan: &Plan, mount: &MountPlan, rootfs: &RootFs) -> Step {
+    let covered = target(&rootfs.root, &mount.destination, true)?;
+    let is_v2 = sys::cgroup::Hierarchies::detect().is_ok_and(|found| found.version() == sys::cgroup::Version::V2);
+    let attributes = mount.options.attributes.set;
+    let shown = (is_v2 && plan.namespaces.new.contains(Kinds::CGROUP))
+        .then(|| mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes).ok())
+        .flatten();
+    let tree = match shown {
+        Some(tree) => tree,
+        None => mount::new_filesystem("tmpfs", Path::new("tmpfs"), &["mode=555".to_owned()], true, attributes)
+            .map_err(|error| failure(&error))?,
+    };
+    mount::attach(tree.as_fd(), covered.as_fd()).context(Stage::Rootfs, "attaching")
 }
 
 fn failure(error: &mount::Error) -> Failure {

@@ -9,10 +9,11 @@ use sys::path::Root;
 
 use super::rootfs::RootFs;
 use super::{cgroup_mount, copy_up};
+use crate::detached::{self, Detached};
 use crate::error::Stage;
 use crate::failure::{Context, Failure, Step};
 use crate::mount_options::MountOptions;
-use crate::plan::{MountPlan, MountSource, Plan, finish_mount};
+use crate::plan::{MountPlan, MountSource, Plan};
 
 /// Files of procfs that may be covered, because programs read them and nothing depends on them (as runc has it).
 const COVERABLE: &[&str] = &[
@@ -32,14 +33,17 @@ const COVERABLE: &[&str] = &[
 /// Makes one mount.
 pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step {
     let result = match &mount.source {
-        MountSource::Tree(tree, directory) => bind(mount, tree, *directory, rootfs),
+        MountSource::Tree(tree) => return bind(mount, tree, rootfs),
         MountSource::Filesystem(fstype, source) => filesystem(mount, fstype, source, rootfs),
         MountSource::Cgroup => cgroup_mount::make(plan, mount, rootfs),
     };
-    result.map_err(|failure| Failure {
-        message: format!("error mounting {:?} to rootfs at {:?}: {}", label(mount), mount.destination, failure.message),
-        ..failure
-    })
+    result.map_err(|failure| named(mount, failure))
+}
+
+fn named(mount: &MountPlan, mut failure: Failure) -> Failure {
+    let prefix = format!("error mounting {:?} to rootfs at {:?}: ", label(mount), mount.destination);
+    failure.message.insert_str(0, &prefix);
+    failure
 }
 
 fn label(mount: &MountPlan) -> &str {
@@ -50,10 +54,13 @@ fn label(mount: &MountPlan) -> &str {
     }
 }
 
-fn bind(mount: &MountPlan, tree: &OwnedFd, directory: bool, rootfs: &RootFs) -> Step {
-    let target = target(&rootfs.root, &mount.destination, directory)?;
-    refuse_proc(target.as_fd(), &mount.destination, false)?;
-    mount::attach(tree.as_fd(), target.as_fd()).context(Stage::Rootfs, "attaching")
+fn bind(mount: &MountPlan, tree: &Detached, rootfs: &RootFs) -> Step {
+    let directory = tree.is_directory().map_err(Failure::of)?;
+    let attached = target(&rootfs.root, &mount.destination, directory).and_then(|target| {
+        refuse_proc(target.as_fd(), &mount.destination, false)?;
+        mount::attach(tree.fd().map_err(Failure::of)?, target.as_fd()).context(Stage::Rootfs, "attaching")
+    });
+    attached.map_err(|failure| named(mount, failure))
 }
 
 /// What the mount covers, made if missing.
@@ -104,7 +111,7 @@ fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootF
             .with_context(Stage::Rootfs, || format!("tmpcopyup: copying {}", mount.destination.display()))?;
     }
     let after = MountOptions { attributes: Attributes::default(), ..options.clone() };
-    finish_mount(tree.as_fd(), &after).context(Stage::Rootfs, "mount_setattr")?;
+    detached::finish(tree.as_fd(), &after).context(Stage::Rootfs, "mount_setattr")?;
     mount::attach(tree.as_fd(), target.as_fd()).context(Stage::Rootfs, "attaching")?;
     if late {
         rootfs.late_read_only.push(tree);

@@ -11,7 +11,7 @@ use sys::path::Root;
 use super::{devices, hook_failure, mounts};
 use crate::channel::{Channel, Message};
 use crate::error::Stage;
-use crate::failure::{Context, Step};
+use crate::failure::{Context, Failure, Step};
 use crate::hooks;
 use crate::mount_options;
 use crate::plan::{MountSource, Plan};
@@ -36,13 +36,14 @@ pub(super) fn build(plan: &Plan, channel: &Channel) -> Step<RootFs> {
         mount::set_propagation(old.as_fd(), Propagation::Private, true).context(Stage::Rootfs, "making / private")?;
         old
     };
-    mount::attach(plan.root.as_fd(), place.as_fd()).context(Stage::Rootfs, "attaching the root filesystem")?;
-    let root = plan.root.try_clone().context(Stage::Rootfs, "the root filesystem")?;
+    let root = plan.root.fd().map_err(Failure::of)?;
+    mount::attach(root, place.as_fd()).context(Stage::Rootfs, "attaching the root filesystem")?;
+    let root = root.try_clone_to_owned().context(Stage::Rootfs, "the root filesystem")?;
     let mut rootfs = RootFs { root: Root::from_fd(root), late_read_only: Vec::new() };
     for (target, tree) in &plan.root_parts {
         let inside = rootfs.root.create_directories(target, Mode::from_raw_mode(0o755));
         let inside = inside.with_context(Stage::Rootfs, || format!("creating {}", target.display()))?;
-        mount::attach(tree.as_fd(), inside.as_fd())
+        mount::attach(tree.fd().map_err(Failure::of)?, inside.as_fd())
             .with_context(Stage::Rootfs, || format!("mounting {}", target.display()))?;
     }
     for mount in &plan.mounts {

@@ -94,9 +94,7 @@ fn what_is_not_supported_is_refused_by_name() {
         refused(&bundle, words);
     }
     let bundle = Bundle::new("unsupcli");
-    for arguments in
-        [&["checkpoint", "x"][..], &["restore", "x"], &["--systemd-cgroup", "list"], &["--rootless", "true", "list"]]
-    {
+    for arguments in [&["checkpoint", "x"][..], &["restore", "x"], &["--systemd-cgroup", "list"]] {
         let output = bundle.call(arguments);
         assert_ne!(output.code, 0, "{arguments:?}");
         assert!(output.stderr.contains("not supported"), "{output:?}");

@@ -134,6 +134,7 @@ impl Monitor {
             extra_fds: Vec::new(),
             no_pivot: false,
             no_new_keyring: false,
+            rootless: None,
         })
         .map_err(|e| refused(&e))?;
         self.container = Some(created.container);

@@ -34,6 +34,11 @@ impl Group {
 
     pub(super) fn create(&self) -> Result<()> {
         delegate(&self.root, &self.relative, CONTROLLERS)?;
+        self.make()
+    }
+
+    /// The directory alone.
+    pub(super) fn make(&self) -> Result<()> {
         if !files::make_directory(&self.directory)? {
             let mut pids = Vec::new();
             files::collect_processes(&self.directory, &mut pids)?;
@@ -251,8 +256,14 @@ fn hand_down(directory: &Path, controllers: &[&str], is_root: bool) -> Result<()
     let has = |text: &str, name: &str| text.split_whitespace().any(|c| c == name);
     let missing: Vec<String> =
         controllers.iter().filter(|c| has(&offered, c) && !has(&enabled, c)).map(|c| format!("+{c}")).collect();
-    if missing.is_empty() || write_io(&file, &missing.join(" ")).is_ok() {
+    if missing.is_empty() {
         return Ok(());
+    }
+    match write_io(&file, &missing.join(" ")) {
+        // A group of somebody else's, above those that were left to this caller.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS)) => return Ok(()),
+        Ok(()) => return Ok(()),
+        Err(_) => {}
     }
     // One controller that cannot be handed down (cpu with real-time tasks) must not keep the others; and a group with
     // processes cannot hand down any, but for the real root.
