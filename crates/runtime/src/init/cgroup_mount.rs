@@ -1,8 +1,9 @@
 //! `/sys/fs/cgroup` inside.
 //!
 //! With a cgroup namespace the cgroup file systems themselves are mounted, whose root is then the container's group.
-//! Without one the container's group of the host is bound, so that nothing above it can be seen. Version 1 has one
-//! mount for each controller, in a small tmpfs with links for those that share one.
+//! Without one version 2 shows the host's groups, where `/proc/self/cgroup` names the container's own; version 1 has one
+//! mount for each controller, in a small tmpfs with links for those that share one, and each shows the container's group
+//! alone. Both are as runc has them.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::plan::{MountPlan, Plan};
 /// Mounts whatever version the host has.
 pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step {
     match plan.cgroup.as_ref().map(|view| &view.layout) {
-        Some(Layout::V2 { directory }) => v2(plan, mount, directory, rootfs),
+        Some(Layout::V2 { directory }) => v2(mount, directory, rootfs),
         Some(Layout::V1 { hierarchies }) => v1(plan, mount, hierarchies, rootfs),
         None => without_group(plan, mount, rootfs),
     }
@@ -48,21 +49,18 @@ fn failure(error: &mount::Error) -> Failure {
     Failure { stage: Stage::Rootfs, errno: error.source.raw_os_error(), message: mount_message(error) }
 }
 
-fn v2(plan: &Plan, mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step {
+fn v2(mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step {
     let covered = target(&rootfs.root, &mount.destination, true)?;
     let attributes = mount.options.attributes;
-    let own = plan.namespaces.new.contains(Kinds::CGROUP) || plan.namespaces.joins(Kinds::CGROUP);
-    let mounted =
-        own.then(|| mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set));
-    let tree = match mounted {
-        Some(Ok(tree)) => tree,
-        // Refused e.g. in a user namespace without a cgroup namespace of its own.
-        Some(Err(error)) if !refused(&error.source) => return Err(failure(&error)),
-        _ => {
+    let tree = match mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set) {
+        Ok(tree) => tree,
+        // In a user namespace without a cgroup namespace of its own: the container's group is bound.
+        Err(error) if refused(&error.source) => {
             let tree = mount::clone_path(directory, true).context(Stage::Rootfs, directory.display())?;
             mount::set_attributes(tree.as_fd(), attributes, true).context(Stage::Rootfs, "mount_setattr")?;
             tree
         }
+        Err(error) => return Err(failure(&error)),
     };
     mount::attach(tree.as_fd(), covered.as_fd()).context(Stage::Rootfs, "attaching")
 }
