@@ -4,19 +4,22 @@
 //! one that is meant as its sibling: a child of the caller, inside the container's pid namespace.
 
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use oci::spec::Spec;
+use rustix::fs::OFlags;
 use sys::cgroup::Cgroup;
 use sys::clone;
 use sys::namespace::{self, Kinds};
+use sys::procfs::Proc;
 
 use crate::channel::Channel;
 use crate::container::Container;
 use crate::conversation::{self, Conversation, clone_error};
 use crate::error::{Error, Result, Stage};
-use crate::failure::{Context, Step};
+use crate::failure::{Context, Failure, Step};
 use crate::options::{ExecOptions, ExecProcess};
 use crate::plan::{self, ProcessPlan, system};
 use crate::{cgroups, create, init, validate};
@@ -36,15 +39,19 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     let joiner = cgroup.map(|cgroup| cgroup.joiner(directory.is_some())).transpose().map_err(cgroups::failed)?;
     let kinds = different_namespaces(spec, container.pid())?;
     let (ours, theirs) = Channel::pair().map_err(|error| system("socketpair", error))?;
+    let proc = Proc::open().map_err(|error| system("opening /proc", error))?;
+    plan.joiner = joiner;
     let between = clone::Options { cgroup: directory.as_ref().map(AsFd::as_fd), ..clone::Options::default() };
     let initial = plan.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let oom_score_adj = plan.process.oom_score_adj;
     let child = clone::spawn(&between, move || {
-        if let Err(failure) = join(&first, kinds, joiner.as_ref(), initial.as_deref(), &mut plan) {
+        // Both keep their numbers until this process ends: what is closed below is not theirs.
+        let (first, proc) = (ManuallyDrop::new(first), ManuallyDrop::new(proc));
+        if let Err(failure) = join(&first, &proc, kinds, initial.as_deref(), &mut plan, &theirs) {
             failure.report(&theirs);
             return 1;
         }
-        create::introduce(&theirs, Kinds::default(), move |channel| init::added(&plan, channel))
+        create::introduce(&theirs, Kinds::default(), move |channel| init::added(plan, channel))
     })
     .map_err(clone_error)?;
     let state = conversation::creating(container.id(), container.bundle(), spec);
@@ -115,22 +122,32 @@ fn different_namespaces(spec: &Spec, pid: i32) -> Result<Kinds> {
     Ok(kinds)
 }
 
+/// Into the container. Its processes see this one, or the one that it makes, from then on; so before that it does all
+/// that needs something of the host's, closes everything of the host's and hides.
 fn join(
     first: &OwnedFd,
+    proc: &Proc,
     kinds: Kinds,
-    joiner: Option<&sys::cgroup::Joiner>,
     initial: Option<&str>,
     plan: &mut ProcessPlan,
+    channel: &Channel,
 ) -> Step {
     if let Some(list) = initial {
         init::pin(list)?;
     }
-    if let Some(joiner) = joiner {
-        joiner
-            .join()
-            .map_err(|error| crate::failure::Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
+    if let Some(joiner) = plan.joiner.take() {
+        joiner.join().map_err(|error| Failure::new(Stage::Namespaces, format!("joining the cgroup: {error}")))?;
     }
-    plan.label_file = init::open_label(plan.label.as_ref())?;
+    plan.label_file = init::open_label(plan.label.as_ref(), proc)?;
+    if let Some(score) = plan.process.oom_score_adj {
+        // Whether it was applied is checked, and said, by the caller.
+        let _ = proc
+            .open_own("oom_score_adj", OFlags::WRONLY)
+            .and_then(|file| sys::file::write_all(&file, score.to_string().as_bytes()));
+    }
+    let kept = plan.descriptors(channel).into_iter().chain([first.as_fd()]);
+    clone::close_all_but(&kept.collect::<Vec<_>>()).context(Stage::Namespaces, "close_range")?;
+    init::hide()?;
     if kinds.is_empty() {
         return Ok(());
     }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Stage;
 
-/// Longer texts (a hook's output) are cut before they are sent.
-const MAX_TEXT: usize = 16 << 10;
+/// Longer texts (a hook's output) are cut before they are sent: a control character takes six bytes in a message.
+const MAX_TEXT: usize = 10 << 10;
 const MAX_MESSAGE: usize = 64 << 10;
 
 /// What the new process says.

@@ -115,8 +115,8 @@ impl Conversation<'_> {
     fn adjust_oom_score(&mut self) {
         let Some(score) = self.oom_score_adj else { return };
         let path = format!("/proc/{}/oom_score_adj", self.child.pid);
-        if let Err(error) = std::fs::write(path, score.to_string()) {
-            let current = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        if let Err(error) = std::fs::write(&path, score.to_string()) {
+            let current = std::fs::read_to_string(&path).unwrap_or_default();
             if current.trim() != score.to_string() {
                 let text = crate::failure::plain(&error);
                 self.warnings.push(format!("oom_score_adj {score} was not applied: {text}"));

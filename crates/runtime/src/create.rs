@@ -8,6 +8,7 @@ use oci::spec::Spec;
 use rustix::fs::{Mode, OFlags};
 use sys::clone;
 use sys::namespace::Kinds;
+use sys::procfs::Proc;
 
 use crate::channel::{Channel, Message};
 use crate::container::Container;
@@ -112,6 +113,7 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
     if !no_new_keyring {
         process.keyring = CString::new(format!("_ses.{id}")).ok();
     }
+    let proc = Proc::open().map_err(|error| system("opening /proc", error))?;
     let waits_for_introduction = !namespaces.joined.is_empty();
     let hook_state = conversation::creating(&id, bundle, &spec);
     let root_path = detached::root_path(&spec, bundle).unwrap_or_else(|_| PathBuf::new());
@@ -126,6 +128,8 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
         root_path,
         waits_for_introduction,
         hook_state,
+        proc,
+        hides_at_once: rustix::process::geteuid().is_root(),
         spec,
     })
 }
@@ -148,14 +152,14 @@ fn launch(mut plan: Plan, fifo: OwnedFd) -> Result<(Channel, clone::Child, bool)
     let first = clone::Options { namespaces: new, cgroup, sibling: false };
     let child = if introduced {
         clone::spawn(&clone::Options { namespaces: Kinds::default(), ..first }, move || {
-            if let Err(failure) = init::enter_namespaces(&plan.namespaces.joined) {
+            if let Err(failure) = init::enter_namespaces(&plan, &theirs, &fifo) {
                 failure.report(&theirs);
                 return 1;
             }
-            introduce(&theirs, new, move |channel| init::first(&mut plan, channel, fifo))
+            introduce(&theirs, new, move |channel| init::first(plan, channel, fifo))
         })
     } else {
-        clone::spawn(&first, move || init::first(&mut plan, theirs, fifo))
+        clone::spawn(&first, move || init::first(plan, theirs, fifo))
     };
     Ok((ours, child.map_err(clone_error)?, introduced))
 }

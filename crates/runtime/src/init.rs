@@ -14,7 +14,8 @@ mod rootfs;
 mod security;
 mod terminal;
 
-use std::os::fd::OwnedFd;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use sys::clone;
@@ -27,19 +28,26 @@ use crate::plan::{Plan, ProcessPlan};
 use program::Program;
 
 pub(crate) use namespaces::{become_root, enter as enter_namespaces};
-pub(crate) use process::pin;
+pub(crate) use process::{hide, pin};
 pub(crate) use security::open_label;
 
 /// The first process. `fifo` is the container's `exec.fifo`, open for reading.
-pub(crate) fn first(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
+pub(crate) fn first(plan: Plan, channel: Channel, fifo: OwnedFd) -> i32 {
+    // Descriptors are closed by number here, behind the back of what owns them; so nothing may be dropped.
+    let mut plan = ManuallyDrop::new(plan);
+    live(&mut plan, channel, fifo)
+}
+
+fn live(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
     follow_caller(true);
-    if plan.waits_for_introduction && channel.wait_for_answer().is_err() {
+    // What the caller has open is none of the container's business, and neither is this process. Without the other end
+    // of the channel the end of the caller shows.
+    if shut(plan, &channel, &fifo).is_err() || plan.waits_for_introduction && channel.wait_for_answer().is_err() {
         return 1;
     }
     if plan.spec.hooks.is_some() {
-        // The number by which the host knows this process, read while /proc is the host's.
-        let number = rustix::fs::readlink("/proc/self", Vec::new()).ok();
-        plan.hook_state.pid = number.and_then(|number| number.to_str().ok()?.parse().ok());
+        // The number by which the host knows this process.
+        plan.hook_state.pid = plan.proc.own_pid().ok();
     }
     let program = match prepare(plan, &channel, &fifo) {
         Ok(program) => program,
@@ -68,17 +76,28 @@ pub(crate) fn first(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
     program.execute(&plan.process.extra_fds)
 }
 
+/// Leaves open what is still needed, and hides, if that is possible yet.
+fn shut(plan: &Plan, channel: &Channel, fifo: &OwnedFd) -> Step {
+    clone::close_all_but(&plan.descriptors(channel, fifo)).context(Stage::Namespaces, "close_range")?;
+    if plan.hides_at_once { hide() } else { Ok(()) }
+}
+
 /// A process that is added to a running container; it is in the container's namespaces already.
-pub(crate) fn added(plan: &ProcessPlan, channel: Channel) -> i32 {
+pub(crate) fn added(plan: ProcessPlan, channel: Channel) -> i32 {
+    let mut plan = ManuallyDrop::new(plan);
+    live_beside(&mut plan, channel)
+}
+
+fn live_beside(plan: &mut ProcessPlan, channel: Channel) -> i32 {
     follow_caller(true);
-    if channel.wait_for_answer().is_err() {
+    let closed = clone::close_all_but(&plan.descriptors(&channel));
+    if closed.is_err() || channel.wait_for_answer().is_err() {
         return 1;
     }
     let prepared = (|| {
-        clone::close_all_but(&plan.descriptors(&channel)).context(Stage::Namespaces, "close_range")?;
         process::begin(plan)?;
         terminal::connect(plan, None, &channel)?;
-        finish(plan, &channel)
+        finish(plan, &channel, None)
     })();
     let program = match prepared {
         Ok(program) => program,
@@ -97,9 +116,6 @@ pub(crate) fn added(plan: &ProcessPlan, channel: Channel) -> i32 {
 
 fn prepare(plan: &mut Plan, channel: &Channel, fifo: &OwnedFd) -> Step<Program> {
     namespaces::settle(plan, channel)?;
-    plan.process.label_file = security::open_label(plan.process.label.as_ref())?;
-    // What the caller has open is none of the container's business, and neither is this process.
-    clone::close_all_but(&plan.descriptors(channel, fifo)).context(Stage::Namespaces, "close_range")?;
     process::begin(&plan.process)?;
     process::settings(plan)?;
     let root = rootfs::build(plan, channel)?;
@@ -108,31 +124,42 @@ fn prepare(plan: &mut Plan, channel: &Channel, fifo: &OwnedFd) -> Step<Program> 
     protect::apply(plan, &root)?;
     rootfs::finish(plan, &root)?;
     drop(root);
-    finish(&plan.process, channel)
+    finish(&mut plan.process, channel, Some(fifo))
 }
 
 /// What the first process and an added one have in common: from privileged to the program's own rights.
-fn finish(plan: &ProcessPlan, channel: &Channel) -> Step<Program> {
+fn finish(plan: &mut ProcessPlan, channel: &Channel, fifo: Option<&OwnedFd>) -> Step<Program> {
     process::schedule(plan)?;
+    // Before the limits, which may allow no further descriptor.
+    let environment = program::environment(&plan.process);
     process::limits(&plan.process)?;
     terminal::own_streams(&plan.process)?;
+    close_rest(plan, channel, fifo)?;
     // Without no_new_privs only a privileged process can load a filter; with it, it is loaded as late as possible.
     if !plan.process.no_new_privileges {
         security::load_filter(plan, channel)?;
     }
-    security::write_label(plan.label.as_ref(), plan.label_file.as_ref())?;
+    security::write_label(plan.label.as_ref(), plan.label_file.take())?;
     // First with the rights of root, since the image may keep the user out of a directory that it is to begin in.
     let entered = process::enter_directory(&plan.process).is_ok();
     security::change_user(plan)?;
     if !entered {
         process::enter_directory(&plan.process)?;
     }
-    let program = Program::find(&plan.process)?;
+    let program = Program::find(&plan.process, &environment)?;
     if plan.process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).context(Stage::Security, "set no_new_privs")?;
         security::load_filter(plan, channel)?;
     }
     Ok(program)
+}
+
+/// Mounts and streams are in their places. The process may wait for long until it is started, beside others that look for
+/// what it has open; and a filter may forbid to close what is left.
+fn close_rest(plan: &ProcessPlan, channel: &Channel, fifo: Option<&OwnedFd>) -> Step {
+    let kept = plan.extra_fds.iter().chain(&plan.label_file).chain(fifo).map(AsFd::as_fd).chain([channel.as_fd()]);
+    clone::close_all_but(&kept.collect::<Vec<_>>()).context(Stage::Program, "close_range")?;
+    clone::close_on_exec_from(3).context(Stage::Program, "close_range")
 }
 
 /// A half-made process ends with the one that makes it: both have both ends of the channel, so its end would not show.

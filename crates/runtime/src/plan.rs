@@ -14,6 +14,7 @@ use sys::capability::{Set, Sets};
 use sys::cgroup::Joiner;
 use sys::mount::Propagation;
 use sys::namespace::Kinds;
+use sys::procfs::Proc;
 
 use crate::cgroups;
 use crate::channel::Channel;
@@ -43,6 +44,11 @@ pub(crate) struct Plan {
     pub(crate) waits_for_introduction: bool,
     /// What hooks get on their standard input; the status in it is `creating`.
     pub(crate) hook_state: spec::State,
+    /// The host's `/proc`.
+    pub(crate) proc: Proc,
+    /// The caller is root: the process can hide from its neighbours from its first moment on. The id maps of others are
+    /// written through files that a hidden process does not own.
+    pub(crate) hides_at_once: bool,
 }
 
 /// A process on its way to executing its program.
@@ -118,7 +124,7 @@ impl Plan {
             _ => None,
         });
         let parts = self.root_parts.iter().filter_map(|(_, tree)| tree.made());
-        let own = self.root.made().into_iter().chain([fifo.as_fd()]);
+        let own = self.root.made().into_iter().chain([fifo.as_fd(), self.proc.as_fd()]);
         own.chain(parts).chain(mounts).chain(self.process.descriptors(channel)).collect()
     }
 }
@@ -248,6 +254,7 @@ impl ProcessPlan {
     /// What the process still needs once it is in its namespaces.
     pub(crate) fn descriptors<'a>(&'a self, channel: &'a Channel) -> Vec<BorrowedFd<'a>> {
         let mut descriptors = vec![channel.as_fd()];
+        descriptors.extend(self.joiner.iter().flat_map(Joiner::descriptors));
         if let Stdio::Streams { stdin, stdout, stderr } = &self.stdio {
             descriptors.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
         }

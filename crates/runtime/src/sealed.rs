@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, StatVfsMountFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 use sys::mount::{self, Attributes};
 use sys::namespace::Kinds;
@@ -30,7 +30,7 @@ use crate::channel::{Channel, Message};
 /// error then says why, and is no reason to stop.
 pub fn protect_program() -> io::Result<()> {
     let own = Path::new("/proc/self/exe");
-    if rustix::fs::statvfs(own)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if is_protected(own)? {
         restore_name();
         return Ok(());
     }
@@ -51,6 +51,14 @@ pub fn protect_program() -> io::Result<()> {
     let environment = std::env::vars_os().map(variable).collect::<io::Result<Vec<_>>>()?;
     let program = mount::c_path(&path::of_descriptor(tree.as_fd()))?;
     Err(clone::execute(&program, &arguments, &environment))
+}
+
+/// A mount of this file alone. One that is read-only for other reasons may become writable one day, with a descriptor of
+/// the file still in a container's hands.
+fn is_protected(own: &Path) -> io::Result<bool> {
+    let own = rustix::fs::open(own, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let read_only = rustix::fs::fstatvfs(&own)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    Ok(read_only && mount::is_mount_root(own.as_fd())?)
 }
 
 fn read_only_mount(file: &Path) -> io::Result<OwnedFd> {

@@ -47,6 +47,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         eprintln!("gantry shim: started by the engine, with a run directory as its only argument");
         return ExitCode::from(2);
     };
+    // Every process that it puts into the container runs this program's file for a moment.
+    if let Err(error) = runtime::protect_program() {
+        eprintln!("gantry shim: the program's file is not protected from the container: {error}");
+    }
     match monitor::run(Path::new(&run_dir)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

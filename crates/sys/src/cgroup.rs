@@ -25,7 +25,7 @@ pub use resources::{Access, BlockIo, Cpu, DeviceKind, DeviceRule, Memory, Networ
 pub use stats::{CpuStats, IoEntry, IoStats, MemoryStats, OomWatch, PidsStats, Stats};
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -432,6 +432,11 @@ pub struct Joiner {
 }
 
 impl Joiner {
+    /// What it needs to stay open.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.files.iter().map(|(_, file)| file.as_fd())
+    }
+
     /// Moves the calling process, which must have one thread alone, into the group.
     pub fn join(&self) -> Result<()> {
         for (path, file) in &self.files {

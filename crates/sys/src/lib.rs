@@ -12,6 +12,7 @@ pub mod netlink;
 pub mod path;
 pub mod pidfd;
 pub mod process;
+pub mod procfs;
 pub mod pty;
 pub mod seccomp;
 pub mod signal;

@@ -257,6 +257,10 @@ pub fn filesystem_magic(descriptor: BorrowedFd<'_>) -> io::Result<u64> {
 
 /// procfs.
 pub const PROC_MAGIC: u64 = libc::PROC_SUPER_MAGIC as u64;
+/// sysfs.
+pub const SYSFS_MAGIC: u64 = 0x6265_6572;
+/// cgroup v1.
+pub const CGROUP_MAGIC: u64 = libc::CGROUP_SUPER_MAGIC as u64;
 /// cgroup v2.
 pub const CGROUP2_MAGIC: u64 = libc::CGROUP2_SUPER_MAGIC as u64;
 

@@ -133,11 +133,49 @@ impl Root {
         }
     }
 
-    /// Makes a device node, fifo or socket at `path`, whose directory is made if missing. `EEXIST` if it is there.
-    pub fn make_node(&self, path: &Path, kind: FileType, mode: Mode, device: Dev) -> io::Result<()> {
+    /// The directory at `path`, reached without any link, made with `mode` if missing: for what must lie where its name
+    /// says, because others rely on finding it there. `ELOOP` when there is a link.
+    pub fn plain_directory(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve);
+        match open() {
+            Err(Errno::NOENT) => {
+                self.create_directories(path, mode)?;
+                Ok(open()?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// The file at `path`, made empty if missing as by [`Root::create_file`], but never by a link at the end: `ELOOP`.
+    pub fn plain_file(&self, path: &Path, mode: Mode) -> io::Result<OwnedFd> {
         let (parent, name) = split(path)?;
         let parent = self.create_directories(parent, Mode::from_raw_mode(0o755))?;
-        Ok(rustix::fs::mknodat(&parent, name, kind, mode, device)?)
+        let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::openat(&parent, name, new, mode) {
+            Ok(_) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        no_link(&parent, name)
+    }
+
+    /// Makes a device node, fifo or socket at `path`, whose directory is made if missing, and gives it an owner. `EEXIST`
+    /// if something is there.
+    pub fn make_node(&self, path: &Path, kind: FileType, mode: Mode, device: Dev, owner: (u32, u32)) -> io::Result<()> {
+        let (parent, name) = split(path)?;
+        let parent = self.create_directories(parent, Mode::from_raw_mode(0o755))?;
+        rustix::fs::mknodat(&parent, name, kind, mode, device)?;
+        // Somebody may have put another file in its place meanwhile, which must not get a new owner.
+        let made = no_link(&parent, name)?;
+        let stat = rustix::fs::fstat(&made)?;
+        if FileType::from_raw_mode(stat.st_mode) != kind
+            || (matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) && stat.st_rdev != device)
+        {
+            return Err(Errno::STALE.into());
+        }
+        let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+        Ok(rustix::fs::chownat(&made, "", uid, gid, AtFlags::EMPTY_PATH)?)
     }
 
     /// Makes a symbolic link at `path`.
@@ -145,13 +183,6 @@ impl Root {
         let (parent, name) = split(path)?;
         let parent = self.create_directories(parent, Mode::from_raw_mode(0o755))?;
         Ok(rustix::fs::symlinkat(target, &parent, name)?)
-    }
-
-    /// Changes the owner of what is at `path`, not following a link at the end.
-    pub fn change_owner(&self, path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        Ok(rustix::fs::chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 }
 
@@ -186,6 +217,16 @@ fn step(here: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> io::Result<Step> {
             Ok(Step::Link(OsString::from_vec(target).into()))
         }
         _ => Err(Errno::NOTDIR.into()),
+    }
+}
+
+/// Opens a name, for use with `*at` calls and mounts; `ELOOP` for a link.
+fn no_link(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+        FileType::Symlink => Err(Errno::LOOP.into()),
+        _ => Ok(found),
     }
 }
 
@@ -262,6 +303,25 @@ mod tests {
         let inside = Root::open(&root).unwrap();
         let made = inside.create_file(Path::new("link"), Mode::from_raw_mode(0o600)).unwrap();
         assert_eq!(real(made.as_fd()).unwrap(), root.join("target"));
+    }
+
+    #[test]
+    fn plain_places_are_no_links() {
+        let directory = Directory::new("plain");
+        let root = directory.0.join("root");
+        fs::create_dir(root.join("real")).unwrap();
+        symlink("real", root.join("link")).unwrap();
+        symlink("real/file", root.join("file")).unwrap();
+        let inside = Root::open(&root).unwrap();
+        let mode = Mode::from_raw_mode(0o755);
+        assert!(inside.plain_directory(Path::new("/real/made"), mode).is_ok());
+        assert!(inside.plain_file(Path::new("/link/made-too"), mode).is_ok());
+        let is_loop =
+            |result: io::Result<OwnedFd>| result.unwrap_err().raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        assert!(is_loop(inside.plain_directory(Path::new("/link"), mode)));
+        assert!(is_loop(inside.plain_directory(Path::new("/link/below"), mode)));
+        assert!(is_loop(inside.plain_file(Path::new("/file"), mode)));
+        assert!(!root.join("real/file").exists());
     }
 
     #[test]

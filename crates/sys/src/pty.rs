@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
@@ -21,14 +21,21 @@ pub fn open() -> io::Result<Pair> {
     from_master(rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?)
 }
 
-/// A pair from the `ptmx` below `directory`, e.g. a container's `/dev/pts`.
-pub fn open_at(directory: BorrowedFd<'_>, ptmx: &str) -> io::Result<Pair> {
+/// A pair from the devpts that `directory` is open on, e.g. a container's `/dev/pts`. `EXDEV` when that is something
+/// else, or when something lies over its `ptmx`: whoever lives there must not choose which terminal it becomes.
+pub fn open_in(directory: BorrowedFd<'_>) -> io::Result<Pair> {
+    if crate::mount::filesystem_magic(directory)? != DEVPTS_MAGIC {
+        return Err(rustix::io::Errno::XDEV.into());
+    }
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    from_master(rustix::fs::openat(directory, ptmx, flags, Mode::empty())?)
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    from_master(rustix::fs::openat2(directory, "ptmx", flags, Mode::empty(), resolve)?)
 }
 
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+
 /// The pair of a master that was just opened. The slave is found by the master, not by a path that may lie.
-pub fn from_master(master: OwnedFd) -> io::Result<Pair> {
+fn from_master(master: OwnedFd) -> io::Result<Pair> {
     rustix::pty::unlockpt(&master)?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
@@ -75,6 +82,14 @@ pub fn keep_newlines(master: BorrowedFd<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn from_a_devpts_alone() {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = |path: &str| rustix::fs::open(path, flags, Mode::empty()).unwrap();
+        assert!(open_in(directory("/dev/pts").as_fd()).is_ok());
+        assert!(open_in(directory("/dev").as_fd()).is_err());
+    }
 
     #[test]
     fn size_is_seen_on_the_other_side() {

@@ -5,14 +5,14 @@
 //! mount for each controller, in a small tmpfs with links for those that share one, and each shows the container's group
 //! alone. Both are as runc has them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::Mode;
 use sys::mount::{self, Attributes};
 use sys::namespace::Kinds;
 
-use super::mounts::{mount_message, target};
+use super::mounts::{mount_message, refuse_lies, target};
 use super::rootfs::RootFs;
 use crate::cgroups::{Hierarchy, Layout};
 use crate::error::Stage;
@@ -51,14 +51,13 @@ fn failure(error: &mount::Error) -> Failure {
 
 fn v2(mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step {
     let covered = target(&rootfs.root, &mount.destination, true)?;
+    refuse_lies(&rootfs.root, covered.as_fd(), &mount.destination, false)?;
     let attributes = mount.options.attributes;
     let tree = match mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set) {
         Ok(tree) => tree,
         // In a user namespace without a cgroup namespace of its own: the container's group is bound.
         Err(error) if refused(&error.source) => {
-            let tree = mount::clone_path(directory, true).context(Stage::Rootfs, directory.display())?;
-            mount::set_attributes(tree.as_fd(), attributes, true).context(Stage::Rootfs, "mount_setattr")?;
-            tree
+            group(directory, attributes)?
         }
         Err(error) => return Err(failure(&error)),
     };
@@ -71,6 +70,7 @@ fn refused(error: &std::io::Error) -> bool {
 
 fn v1(plan: &Plan, mount: &MountPlan, hierarchies: &[Hierarchy], rootfs: &mut RootFs) -> Step {
     let covered = target(&rootfs.root, &mount.destination, true)?;
+    refuse_lies(&rootfs.root, covered.as_fd(), &mount.destination, false)?;
     let attributes = mount.options.attributes.set & !Attributes::READ_ONLY;
     let options = ["mode=755".to_owned()];
     let tmpfs = mount::new_filesystem("tmpfs", Path::new("tmpfs"), &options, false, attributes)
@@ -100,7 +100,7 @@ fn v1(plan: &Plan, mount: &MountPlan, hierarchies: &[Hierarchy], rootfs: &mut Ro
     Ok(())
 }
 
-fn hierarchy_mount(hierarchy: &Hierarchy, own: bool, attributes: Attributes) -> Step<std::os::fd::OwnedFd> {
+fn hierarchy_mount(hierarchy: &Hierarchy, own: bool, attributes: Attributes) -> Step<OwnedFd> {
     if own {
         let (fstype, options) = match &hierarchy.option {
             Some(option) => ("cgroup", option.split(',').map(str::to_owned).collect()),
@@ -109,8 +109,16 @@ fn hierarchy_mount(hierarchy: &Hierarchy, own: bool, attributes: Attributes) -> 
         return mount::new_filesystem(fstype, Path::new("cgroup"), &options, false, attributes.set)
             .map_err(|error| failure(&error));
     }
-    let directory = &hierarchy.directory;
+    group(&hierarchy.directory, attributes)
+}
+
+/// The container's group of the host, which is a group and nothing else.
+fn group(directory: &Path, attributes: Attributes) -> Step<OwnedFd> {
     let tree = mount::clone_path(directory, true).context(Stage::Rootfs, directory.display())?;
+    let magic = mount::filesystem_magic(tree.as_fd()).context(Stage::Rootfs, "statfs")?;
+    if magic != mount::CGROUP_MAGIC && magic != mount::CGROUP2_MAGIC {
+        return Err(Failure::new(Stage::Rootfs, format!("{} is no cgroup", directory.display())));
+    }
     mount::set_attributes(tree.as_fd(), attributes, true).context(Stage::Rootfs, "mount_setattr")?;
     Ok(tree)
 }

@@ -42,7 +42,11 @@ fn copy_entry(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, depth: usi
         FileType::RegularFile => {
             let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let target = rustix::fs::openat(to, name, flags, mode)?;
-            let source = open(from, name, OFlags::RDONLY)?;
+            // It may have become a fifo meanwhile, which nobody is to wait for.
+            let source = open(from, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            if FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode) != FileType::RegularFile {
+                return Err(rustix::io::Errno::STALE.into());
+            }
             io::copy(&mut std::fs::File::from(source), &mut std::fs::File::from(target))?;
         }
         FileType::Symlink => {

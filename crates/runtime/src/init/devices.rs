@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use oci::spec::Device;
-use rustix::fs::{FileType, Mode, makedev};
+use rustix::fs::{AtFlags, Dev, FileType, Mode, makedev};
 use rustix::io::Errno;
 use sys::mount;
 use sys::path::Root;
@@ -66,9 +66,6 @@ fn one(device: &Device, root: &Root, bind: bool) -> Step {
         return Ok(());
     }
     let what = || format!("device {}", device.path);
-    if bind {
-        return bind_device(path, root);
-    }
     let kind = match device.kind.as_str() {
         "b" => FileType::BlockDevice,
         "p" => FileType::Fifo,
@@ -79,21 +76,31 @@ fn one(device: &Device, root: &Root, bind: bool) -> Step {
     let (Ok(major), Ok(minor)) = (number(device.major), number(device.minor)) else {
         return Err(Failure::new(Stage::Rootfs, format!("{}: no device number", what())));
     };
-    let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
-    match root.make_node(path, kind, mode, makedev(major, minor)) {
-        // What the image or an earlier mount has there stays, as with runc.
-        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => return Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => return bind_device(path, root),
-        result => result.with_context(Stage::Rootfs, what)?,
+    if bind {
+        return bind_device(path, root, kind, makedev(major, minor));
     }
-    root.change_owner(path, device.uid.unwrap_or_default(), device.gid.unwrap_or_default())
-        .with_context(Stage::Rootfs, what)
+    let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
+    let owner = (device.uid.unwrap_or_default(), device.gid.unwrap_or_default());
+    match root.make_node(path, kind, mode, makedev(major, minor), owner) {
+        // What the image or an earlier mount has there stays, as with runc.
+        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            bind_device(path, root, kind, makedev(major, minor))
+        }
+        result => result.with_context(Stage::Rootfs, what),
+    }
 }
 
-fn bind_device(path: &Path, root: &Root) -> Step {
+/// The host's device, if it is the one that is meant: in a mount namespace that is joined the path is not the host's.
+fn bind_device(path: &Path, root: &Root, kind: FileType, device: Dev) -> Step {
     let what = || format!("device {}", path.display());
     let tree = mount::clone_path(path, false).with_context(Stage::Rootfs, what)?;
-    let target = root.create_file(path, Mode::from_raw_mode(0o666)).with_context(Stage::Rootfs, what)?;
+    let stat = rustix::fs::statat(&tree, "", AtFlags::EMPTY_PATH).with_context(Stage::Rootfs, what)?;
+    if FileType::from_raw_mode(stat.st_mode) != kind || (kind != FileType::Fifo && stat.st_rdev != device) {
+        return Err(Failure::new(Stage::Rootfs, format!("{}: the host has another file there", what())));
+    }
+    let target = root.plain_file(path, Mode::from_raw_mode(0o666)).with_context(Stage::Rootfs, what)?;
+    super::mounts::refuse_inside_proc(target.as_fd(), path)?;
     mount::attach(tree.as_fd(), target.as_fd()).with_context(Stage::Rootfs, what)
 }
 

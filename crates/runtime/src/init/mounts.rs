@@ -1,11 +1,13 @@
 //! The mounts of the configuration, each made detached and attached by descriptor.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use sys::mount::{self, Attributes};
 use sys::path::Root;
+use sys::procfs;
 
 use super::rootfs::RootFs;
 use super::{cgroup_mount, copy_up};
@@ -54,11 +56,14 @@ fn label(mount: &MountPlan) -> &str {
     }
 }
 
-fn bind(mount: &MountPlan, tree: &Detached, rootfs: &RootFs) -> Step {
+fn bind(mount: &MountPlan, tree: &Detached, rootfs: &mut RootFs) -> Step {
     let directory = tree.is_directory().map_err(Failure::of)?;
+    let tree = tree.fd().map_err(Failure::of)?;
     let attached = target(&rootfs.root, &mount.destination, directory).and_then(|target| {
-        refuse_proc(target.as_fd(), &mount.destination, false)?;
-        mount::attach(tree.fd().map_err(Failure::of)?, target.as_fd()).context(Stage::Rootfs, "attaching")
+        let is_proc = procfs::is_top(tree).context(Stage::Rootfs, "statfs")?;
+        refuse_lies(&rootfs.root, target.as_fd(), &mount.destination, is_proc)?;
+        mount::attach(tree, target.as_fd()).context(Stage::Rootfs, "attaching")?;
+        remember(tree, &mount.destination, rootfs)
     });
     attached.map_err(|failure| named(mount, failure))
 }
@@ -70,21 +75,78 @@ pub(super) fn target(root: &Root, destination: &Path, directory: bool) -> Step<O
     made.with_context(Stage::Rootfs, || format!("create mountpoint for {}", destination.display()))
 }
 
-/// A mount inside procfs could make the runtime, or the container, believe lies.
-fn refuse_proc(target: std::os::fd::BorrowedFd<'_>, destination: &Path, is_proc: bool) -> Step {
-    let inside = mount::filesystem_magic(target).context(Stage::Rootfs, "statfs")? == mount::PROC_MAGIC;
-    let is_root = mount::is_mount_root(target).unwrap_or(false);
-    if !inside || (is_root && is_proc) || COVERABLE.iter().any(|path| destination == Path::new(path)) {
+/// A mount inside procfs, or something else in the place of procfs, could make the runtime, or the container, believe
+/// lies. `is_proc`: what is mounted is a whole procfs.
+pub(super) fn refuse_lies(root: &Root, target: BorrowedFd<'_>, destination: &Path, is_proc: bool) -> Step {
+    if is_proc && is_mount_of_proc(target)? {
+        return Ok(());
+    }
+    if !COVERABLE.iter().any(|path| destination == Path::new(path)) {
+        refuse_inside_proc(target, destination)?;
+    }
+    let place = root.open_at(Path::new("/proc"), OFlags::PATH);
+    if !is_proc && place.is_ok_and(|place| is_same(place.as_fd(), target)) {
+        let message =
+            format!("{:?} cannot be mounted because it is not of type proc", destination.display().to_string());
+        return Err(Failure::new(Stage::Rootfs, message));
+    }
+    Ok(())
+}
+
+fn is_mount_of_proc(target: BorrowedFd<'_>) -> Step<bool> {
+    let is_top = procfs::is_top(target).context(Stage::Rootfs, "statfs")?;
+    Ok(is_top && mount::is_mount_root(target).unwrap_or(false))
+}
+
+/// Nothing covers a file of procfs.
+pub(super) fn refuse_inside_proc(target: BorrowedFd<'_>, destination: &Path) -> Step {
+    if mount::filesystem_magic(target).context(Stage::Rootfs, "statfs")? != mount::PROC_MAGIC {
         return Ok(());
     }
     let message = format!("{:?} cannot be mounted because it is inside /proc", destination.display().to_string());
     Err(Failure::new(Stage::Rootfs, message))
 }
 
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    let identity = |file| rustix::fs::statat(file, "", AtFlags::EMPTY_PATH).map(|stat| (stat.st_dev, stat.st_ino));
+    matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Where procfs and sysfs lie is what paths like `/proc/sys` rely on. A link there could lead into a volume whose other
+/// users exchange what is in it (CVE-2019-19921, CVE-2023-27561).
+fn kernel_target(root: &Root, fstype: &str, destination: &Path) -> Step<OwnedFd> {
+    root.plain_directory(destination, Mode::from_raw_mode(0o755)).map_err(|error| {
+        let is_link = [Errno::LOOP, Errno::NOTDIR].iter().any(|e| error.raw_os_error() == Some(e.raw_os_error()));
+        let message = if is_link {
+            format!("filesystem {fstype:?} must be mounted on ordinary directory")
+        } else {
+            format!("create mountpoint for {}: {}", destination.display(), crate::failure::plain(&error))
+        };
+        Failure { stage: Stage::Rootfs, message, errno: error.raw_os_error() }
+    })
+}
+
+/// Remembers where the kernel's own file systems are, see [`RootFs::kernel`].
+fn remember(tree: BorrowedFd<'_>, destination: &Path, rootfs: &mut RootFs) -> Step {
+    // What it covers is out of reach.
+    rootfs.kernel.retain(|(place, _)| !place.starts_with(destination));
+    let magic = mount::filesystem_magic(tree).context(Stage::Rootfs, "statfs")?;
+    if magic == mount::PROC_MAGIC || magic == mount::SYSFS_MAGIC {
+        let tree = tree.try_clone_to_owned().context(Stage::Rootfs, "dup")?;
+        rootfs.kernel.push((destination.components().collect(), tree));
+    }
+    Ok(())
+}
+
 fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootFs) -> Step {
     let options = &mount.options;
-    let target = target(&rootfs.root, &mount.destination, true)?;
-    refuse_proc(target.as_fd(), &mount.destination, fstype == "proc")?;
+    let is_kernel = fstype == "proc" || fstype == "sysfs";
+    let target = if is_kernel {
+        kernel_target(&rootfs.root, fstype, &mount.destination)?
+    } else {
+        target(&rootfs.root, &mount.destination, true)?
+    };
+    refuse_lies(&rootfs.root, target.as_fd(), &mount.destination, fstype == "proc")?;
     let mut data = [options.filesystem.as_slice(), options.data.as_slice()].concat();
     let is_tmpfs = fstype == "tmpfs";
     let has_mode = data.iter().any(|option| option.starts_with("mode="));
@@ -113,6 +175,7 @@ fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootF
     let after = MountOptions { attributes: Attributes::default(), ..options.clone() };
     detached::finish(tree.as_fd(), &after).context(Stage::Rootfs, "mount_setattr")?;
     mount::attach(tree.as_fd(), target.as_fd()).context(Stage::Rootfs, "attaching")?;
+    remember(tree.as_fd(), &mount.destination, rootfs)?;
     if late {
         rootfs.late_read_only.push(tree);
     }

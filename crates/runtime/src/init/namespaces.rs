@@ -1,10 +1,13 @@
 //! Into the cgroups and namespaces, in the order that permissions allow.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use sys::namespace::{self, Kinds};
 
+use super::process::hide;
+use super::security::open_label;
 use crate::channel::{Channel, Message};
 use crate::error::Stage;
 use crate::failure::{Context, Failure, Step, plain};
@@ -12,7 +15,16 @@ use crate::plan::{Joined, Plan};
 
 /// Joins namespaces. Those of the first processes first try with the caller's rights; what is refused then is tried
 /// again inside the joined user namespace, whose rights a caller without root has alone.
-pub(crate) fn enter(joined: &[Joined]) -> Step {
+///
+/// Whoever is in them already sees this process, or the one that it makes, from then on; so it closes what it does not
+/// need, and hides, before it goes there.
+pub(crate) fn enter(plan: &Plan, channel: &Channel, fifo: &OwnedFd) -> Step {
+    let joined = &plan.namespaces.joined;
+    let kept = plan.descriptors(channel, fifo).into_iter().chain(joined.iter().map(|one| one.file.as_fd()));
+    sys::clone::close_all_but(&kept.collect::<Vec<_>>()).context(Stage::Namespaces, "close_range")?;
+    if plan.hides_at_once {
+        hide()?;
+    }
     let (user, others): (Vec<&Joined>, Vec<&Joined>) = joined.iter().partition(|one| one.kind == Kinds::USER);
     let mut refused = Vec::new();
     for one in others {
@@ -39,16 +51,31 @@ pub(super) fn settle(plan: &mut Plan, channel: &Channel) -> Step {
         channel.send(&Message::MapIds, None).context(Stage::Namespaces, "asking for id maps")?;
         channel.wait_for_answer().context(Stage::Namespaces, "waiting for id maps")?;
     }
-    if plan.namespaces.changes_user() {
-        become_root()?;
-    }
     // Only now, so that the root of the new namespace is the cgroup that was just joined.
     if plan.namespaces.new.contains(Kinds::CGROUP) {
         namespace::unshare(Kinds::CGROUP).context(Stage::Namespaces, "unsharing the cgroup namespace")?;
     }
+    own_files(plan)?;
+    if plan.namespaces.changes_user() {
+        become_root()?;
+    }
+    Ok(())
+}
+
+/// What goes through files of the process in `/proc`, which belong to the user that it still is.
+fn own_files(plan: &mut Plan) -> Step {
+    if !plan.namespaces.new.contains(Kinds::TIME) && plan.process.label.is_none() {
+        return Ok(());
+    }
+    if !plan.hides_at_once {
+        // Joining a user namespace may have taken them away.
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+            .context(Stage::Namespaces, "prctl(PR_SET_DUMPABLE)")?;
+    }
     if plan.namespaces.new.contains(Kinds::TIME) {
         new_clocks(plan)?;
     }
+    plan.process.label_file = open_label(plan.process.label.as_ref(), &plan.proc)?;
     Ok(())
 }
 
@@ -62,10 +89,7 @@ pub(crate) fn become_root() -> Step {
         _ => {}
     }
     sys::user::set_group(0).context(Stage::Namespaces, "becoming group 0 of the user namespace")?;
-    sys::user::set_user(0).context(Stage::Namespaces, "becoming user 0 of the user namespace")?;
-    // The change of user took the process's own /proc files away from it.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
-        .context(Stage::Namespaces, "prctl(PR_SET_DUMPABLE)")
+    sys::user::set_user(0).context(Stage::Namespaces, "becoming user 0 of the user namespace")
 }
 
 /// The offsets can be set only while nobody is in the namespace, so it is made first and entered then.
@@ -75,9 +99,12 @@ fn new_clocks(plan: &Plan) -> Step {
     let lines: String =
         offsets.map(|(clock, offset)| format!("{clock} {} {}\n", offset.secs, offset.nanosecs)).collect();
     if !lines.is_empty() {
-        std::fs::write("/proc/self/timens_offsets", lines).context(Stage::Namespaces, "setting time offsets")?;
+        plan.proc
+            .open_own("timens_offsets", OFlags::WRONLY)
+            .and_then(|file| sys::file::write_all(&file, lines.as_bytes()))
+            .context(Stage::Namespaces, "setting time offsets")?;
     }
-    let path = "/proc/self/ns/time_for_children";
-    let file = std::fs::File::open(path).context(Stage::Namespaces, path)?;
+    let name = "time_for_children";
+    let file = plan.proc.open_own_namespace(name).context(Stage::Namespaces, name)?;
     namespace::enter(file.as_fd(), Kinds::TIME).context(Stage::Namespaces, "entering the time namespace")
 }

@@ -1,9 +1,9 @@
 //! What a process is given before it loses its rights: session, keyring, kernel parameters, limits, directory.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
 
 use oci::spec::Process;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::thread::CpuSet;
 use sys::namespace::Kinds;
@@ -21,10 +21,7 @@ pub(super) fn begin(plan: &ProcessPlan) -> Step {
         Ok(_) | Err(Errno::PERM) => {}
         Err(errno) => return Err(errno).context(Stage::Settings, "setsid"),
     }
-    // Others in the pid namespace must not get at its descriptors and its program's file by /proc, also not once it has
-    // no more rights than they (CVE-2016-9962). Executing the program ends it.
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .context(Stage::Settings, "prctl(PR_SET_DUMPABLE)")?;
+    hide()?;
     let Some(name) = &plan.keyring else { return Ok(()) };
     let keyring = match user::join_session_keyring(name) {
         // A kernel without keys has none to keep from the container.
@@ -32,6 +29,13 @@ pub(super) fn begin(plan: &ProcessPlan) -> Step {
         result => result.context(Stage::Settings, "join session keyring")?,
     };
     user::open_keyring_to_owner(keyring).context(Stage::Settings, "mod keyring permissions")
+}
+
+/// Others in the pid namespace must not get at the descriptors, the memory and the program's file of this process by
+/// `/proc` or ptrace(2), also not once it has no more rights than they (CVE-2016-9962). Executing the program ends it.
+pub(crate) fn hide() -> Step {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .context(Stage::Settings, "prctl(PR_SET_DUMPABLE)")
 }
 
 /// Loopback interface, names and parameters of the new namespaces, by the host's `/proc`.
@@ -48,8 +52,10 @@ pub(super) fn settings(plan: &Plan) -> Step {
         rustix::system::setdomainname(name.as_bytes()).context(Stage::Settings, "setdomainname")?;
     }
     for (name, value) in plan.spec.linux.iter().flat_map(|linux| &linux.sysctl) {
-        let path: PathBuf = Path::new("/proc/sys").join(name.replace('.', "/"));
-        std::fs::write(&path, value).with_context(Stage::Settings, || format!("write sysctl key {name}"))?;
+        plan.proc
+            .open_parameter(&name.replace('.', "/"), OFlags::WRONLY)
+            .and_then(|file| sys::file::write_all(&file, value.as_bytes()))
+            .with_context(Stage::Settings, || format!("write sysctl key {name}"))?;
     }
     Ok(())
 }

@@ -1,14 +1,15 @@
 //! The program: looked up by the process's own user, with the words of Go's `os/exec`, which clients know.
 
 use std::ffi::{CString, OsStr};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci::spec::Process;
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use sys::clone;
+use sys::{clone, mount};
 
 use crate::error::Stage;
 use crate::failure::{Failure, Step, plain};
@@ -22,10 +23,9 @@ pub(super) struct Program {
 
 impl Program {
     /// Finds `args[0]` like a shell: in `PATH` of the process's environment, unless it has a slash.
-    pub(super) fn find(process: &Process) -> Step<Self> {
-        let environment = environment(process);
+    pub(super) fn find(process: &Process, environment: &[String]) -> Step<Self> {
         let name = process.args.first().map(String::as_str).unwrap_or_default();
-        let path = look_up(name, &environment).map_err(|(errno, text)| Failure {
+        let path = look_up(name, environment).map_err(|(errno, text)| Failure {
             stage: Stage::Program,
             message: format!("exec: {name:?}: {text}"),
             errno: Some(errno.raw_os_error()),
@@ -43,14 +43,10 @@ impl Program {
     pub(super) fn execute(self, extra: &[OwnedFd]) -> i32 {
         let mut descriptors = vec![rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         descriptors.extend(extra.iter().map(AsFd::as_fd));
-        let kept = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
         if !extra.is_empty()
             && let Err(error) = clone::place_descriptors(&descriptors)
         {
             return complain(&format!("dup2: {}", plain(&error)), 1);
-        }
-        if let Err(error) = clone::close_on_exec_from(kept) {
-            return complain(&format!("close_range: {}", plain(&error)), 1);
         }
         clone::reset_signals();
         let error = clone::execute(&self.path, &self.arguments, &self.environment);
@@ -65,7 +61,7 @@ pub(super) fn complain(message: &str, code: i32) -> i32 {
 }
 
 /// The environment, with `HOME` of the user when it is not there.
-fn environment(process: &Process) -> Vec<String> {
+pub(super) fn environment(process: &Process) -> Vec<String> {
     let mut environment = process.env.clone();
     let has_home = environment.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty()));
     if !has_home {
@@ -75,9 +71,26 @@ fn environment(process: &Process) -> Vec<String> {
     environment
 }
 
+/// What of `/etc/passwd` is read.
+const MAX_USERS: u64 = 4 << 20;
+
+/// `/etc/passwd`, if that is a file as any other: the image could have put a fifo there, on which this would wait for
+/// ever, a device without end, or a link to a file of the kernel's.
+fn users() -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open("/etc/passwd", flags, Mode::empty())?;
+    let is_file = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) == FileType::RegularFile;
+    if !is_file || mount::filesystem_magic(file.as_fd())? == mount::PROC_MAGIC {
+        return Err(Errno::INVAL.into());
+    }
+    let mut text = Vec::new();
+    std::fs::File::from(file).take(MAX_USERS).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// The home directory by the container's `/etc/passwd`.
 fn home(uid: u32) -> String {
-    let users = std::fs::read(Path::new("/etc/passwd")).unwrap_or_default();
+    let users = users().unwrap_or_default();
     let users = String::from_utf8_lossy(&users);
     let found = users.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -1,11 +1,12 @@
 //! Paths that the container must not read (masked) or write (read-only).
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, OFlags};
 use rustix::io::Errno;
 use sys::mount::{self, Attributes};
+use sys::path::Root;
 
 use super::mounts::mount_message;
 use super::rootfs::RootFs;
@@ -32,7 +33,14 @@ fn named(what: &str, path: &str, mut failure: Failure) -> Failure {
 }
 
 fn find(path: &Path, rootfs: &RootFs) -> Step<Option<OwnedFd>> {
-    match rootfs.root.resolve(path) {
+    // The last one that was mounted at a place covers the others.
+    let below =
+        |(place, tree): &(PathBuf, OwnedFd)| Some((path.strip_prefix(place).ok()?.to_owned(), tree.try_clone()));
+    let resolved = match rootfs.kernel.iter().rev().find_map(below) {
+        Some((rest, tree)) => Root::from_fd(tree.context(Stage::Rootfs, "dup")?).resolve(&rest),
+        None => rootfs.root.resolve(path),
+    };
+    match resolved {
         Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => Ok(None),
         result => result.map(Some).context(Stage::Rootfs, "open"),
     }

@@ -1,9 +1,10 @@
 //! The root filesystem: attached, filled with mounts and devices, made the root, and closed.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use sys::mount::{self, Attributes, Propagation};
 use sys::namespace::Kinds;
 use sys::path::Root;
@@ -16,10 +17,14 @@ use crate::hooks;
 use crate::mount_options;
 use crate::plan::{MountSource, Plan};
 
-/// The mounted root filesystem, and mounts in it that become read-only when everything is in place.
+/// The mounted root filesystem.
 pub(super) struct RootFs {
     pub(super) root: Root,
-    pub(super) late_read_only: Vec<std::os::fd::OwnedFd>,
+    /// Mounts in it that become read-only when everything is in place.
+    pub(super) late_read_only: Vec<OwnedFd>,
+    /// Procfs and sysfs with their places: what is to be masked in them is found from here. By a path whoever shares the
+    /// root filesystem could move them away for a moment, and have something else masked (CVE-2025-52881).
+    pub(super) kernel: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// Attaches the root over `/` of the new mount namespace and makes everything in it. The old root is still there, so
@@ -39,7 +44,7 @@ pub(super) fn build(plan: &Plan, channel: &Channel) -> Step<RootFs> {
     let root = plan.root.fd().map_err(Failure::of)?;
     mount::attach(root, place.as_fd()).context(Stage::Rootfs, "attaching the root filesystem")?;
     let root = root.try_clone_to_owned().context(Stage::Rootfs, "the root filesystem")?;
-    let mut rootfs = RootFs { root: Root::from_fd(root), late_read_only: Vec::new() };
+    let mut rootfs = RootFs { root: Root::from_fd(root), late_read_only: Vec::new(), kernel: Vec::new() };
     for (target, tree) in &plan.root_parts {
         let inside = rootfs.root.create_directories(target, Mode::from_raw_mode(0o755));
         let inside = inside.with_context(Stage::Rootfs, || format!("creating {}", target.display()))?;
@@ -89,10 +94,45 @@ pub(super) fn pivot(plan: &Plan, rootfs: &RootFs) -> Step {
         rustix::process::chroot(".").context(Stage::Rootfs, "chroot")?;
         rustix::process::chdir("/").context(Stage::Rootfs, "chdir")
     } else if plan.no_pivot {
+        hide_kernel_files(plan)?;
         mount::move_over_root(root).context(Stage::Rootfs, "moving the root filesystem over /")
     } else {
         mount::pivot(root).context(Stage::Rootfs, "pivot_root")
     }
+}
+
+/// Without pivot_root(2) the old root stays below the new one. Nobody sees it there, but the kernel lets a user namespace
+/// mount a procfs or sysfs of its own, without masked paths, as long as the mount namespace has one without.
+fn hide_kernel_files(plan: &Plan) -> Step {
+    let points = plan.proc.mount_points(&["proc", "sysfs"]).context(Stage::Rootfs, "reading mountinfo")?;
+    // The new root covers the old one, so some of these are places in it; by their paths the old ones are found.
+    for point in points.iter().rev() {
+        let failed = || format!("hiding {} of the host", point.display());
+        match mount::detach(point) {
+            Ok(()) => {}
+            Err(error) if is(&error, Errno::NOENT) => {}
+            // Not a mount of the old root, or one that a user namespace must keep, which is covered instead.
+            Err(error) if is(&error, Errno::INVAL) || is(&error, Errno::PERM) => {
+                cover(point).with_context(Stage::Rootfs, failed)?
+            }
+            Err(error) => return Err(error).with_context(Stage::Rootfs, failed),
+        }
+    }
+    Ok(())
+}
+
+fn is(error: &std::io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
+}
+
+fn cover(point: &Path) -> std::io::Result<()> {
+    let place = rustix::fs::open(point, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let magic = mount::filesystem_magic(place.as_fd())?;
+    if magic != mount::PROC_MAGIC && magic != mount::SYSFS_MAGIC {
+        return Ok(());
+    }
+    let empty = mount::new_filesystem("tmpfs", Path::new("tmpfs"), &[], true, Attributes::READ_ONLY);
+    mount::attach(empty.map_err(|error| error.source)?.as_fd(), place.as_fd())
 }
 
 /// Closes it: what was asked to be read-only becomes so, and the root gets its propagation.

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use sys::procfs::Proc;
 use sys::{capability, user};
 
 use crate::channel::{Channel, Message};
@@ -11,20 +12,19 @@ use crate::error::Stage;
 use crate::failure::{Context, Step};
 use crate::plan::{Label, ProcessPlan};
 
-/// Opens the file that takes the label, while `/proc` is the host's.
-pub(crate) fn open_label(label: Option<&Label>) -> Step<Option<OwnedFd>> {
+/// Opens the file that takes the label, by the host's `/proc`: what the container has there may be anything.
+pub(crate) fn open_label(label: Option<&Label>, proc: &Proc) -> Step<Option<OwnedFd>> {
     let Some(label) = label else { return Ok(None) };
-    let open =
-        |file: &str| rustix::fs::open(format!("/proc/self/{file}"), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let open = |file: &str| proc.open_own(file, OFlags::WRONLY);
     // Kernels before 5.8 have one file for all modules.
     let opened = open(label.file).or_else(|_| open("attr/exec"));
     opened.map(Some).with_context(Stage::Security, || format!("opening {}", label.file))
 }
 
 /// Says what the program is to be labelled with.
-pub(super) fn write_label(label: Option<&Label>, file: Option<&OwnedFd>) -> Step {
+pub(super) fn write_label(label: Option<&Label>, file: Option<OwnedFd>) -> Step {
     let (Some(label), Some(file)) = (label, file) else { return Ok(()) };
-    sys::file::write_all(file, label.value.as_bytes())
+    sys::file::write_all(&file, label.value.as_bytes())
         .with_context(Stage::Security, || format!("unable to apply {} {:?}", label.kind, label.value))
 }
 

@@ -7,6 +7,7 @@ use oci::spec::Process;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use sys::clone::place_descriptors;
+use sys::path::Root;
 use sys::{mount, pty};
 
 use super::rootfs::RootFs;
@@ -30,12 +31,10 @@ pub(super) fn connect(plan: &ProcessPlan, rootfs: Option<&RootFs>, channel: &Cha
 }
 
 fn open(plan: &ProcessPlan, rootfs: Option<&RootFs>, channel: &Channel) -> Step {
-    let failed = "opening a terminal in /dev/pts";
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())
-        .or_else(|_| rustix::fs::open("/dev/ptmx", flags, Mode::empty()))
-        .context(Stage::Terminal, failed)?;
-    let pair = pty::from_master(master).context(Stage::Terminal, failed)?;
+    let pair = Root::open(Path::new("/"))
+        .and_then(|root| root.open_at(Path::new("/dev/pts"), OFlags::PATH | OFlags::DIRECTORY))
+        .and_then(|directory| pty::open_in(directory.as_fd()))
+        .context(Stage::Terminal, "opening a terminal in /dev/pts")?;
     if let Some(size) = &plan.process.console_size {
         let limit = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
         pty::resize(pair.master.as_fd(), limit(size.height), limit(size.width))
@@ -54,7 +53,10 @@ fn open(plan: &ProcessPlan, rootfs: Option<&RootFs>, channel: &Channel) -> Step 
 
 /// `/dev/console` is the terminal of the first process.
 fn console(slave: BorrowedFd<'_>, rootfs: &RootFs) -> std::io::Result<()> {
-    let target = rootfs.root.create_file(Path::new("/dev/console"), Mode::from_raw_mode(0o666))?;
+    let target = rootfs.root.plain_file(Path::new("/dev/console"), Mode::from_raw_mode(0o666))?;
+    if mount::filesystem_magic(target.as_fd())? == mount::PROC_MAGIC {
+        return Err(Errno::XDEV.into());
+    }
     let tree = mount::clone_tree(slave, Path::new(""), false)?;
     mount::attach(tree.as_fd(), target.as_fd())
 }
@@ -75,9 +77,12 @@ fn reopen_null() -> Step {
     if !streams.iter().any(|stream| is_null(*stream)) {
         return Ok(());
     }
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Without one in the container (a root filesystem without /dev) the host's stays.
-    let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty()) else { return Ok(()) };
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let null = match rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        // Without one in the container (a root filesystem without /dev) the host's stays.
+        Err(Errno::NOENT) => return Ok(()),
+        result => result.context(Stage::Terminal, "/dev/null of the container")?,
+    };
     if !is_null(null.as_fd()) {
         return Err(Failure::new(Stage::Terminal, "/dev/null of the container is not the null device"));
     }

@@ -1,6 +1,7 @@
 //! Which hierarchies the host mounts, and where: read from /proc/self/mountinfo, since nothing else knows of unusual places.
 
 use super::{Error, Result, Version};
+use crate::procfs;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ impl Hierarchies {
             let Some((mount, filesystem)) = line.split_once(" - ") else { continue };
             let mut filesystem = filesystem.split(' ');
             let kind = filesystem.next();
-            let Some(mount_point) = mount.split(' ').nth(4).map(unescape) else { continue };
+            let Some(mount_point) = mount.split(' ').nth(4).map(procfs::unescape) else { continue };
             match kind {
                 Some("cgroup2") if found.unified.is_none() => found.unified = Some(mount_point),
                 Some("cgroup") => {
@@ -81,15 +82,6 @@ impl Hierarchies {
         let v2 = self.unified.as_ref().and_then(|u| fs::read_to_string(u.join("cgroup.controllers")).ok());
         v1.chain(v2.unwrap_or_default().split_whitespace().map(str::to_owned)).collect()
     }
-}
-
-/// Octal escapes of mountinfo: space, tab, newline, backslash.
-fn unescape(text: &str) -> PathBuf {
-    ["\\040", "\\011", "\\012", "\\134"]
-        .iter()
-        .zip([" ", "\t", "\n", "\\"])
-        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
-        .into()
 }
 
 #[cfg(test)]
