@@ -113,7 +113,7 @@ fn hide_kernel_files(plan: &Plan) -> Step {
             Err(error) if is(&error, Errno::NOENT) => {}
             // Not a mount of the old root, or one that a user namespace must keep, which is covered instead.
             Err(error) if is(&error, Errno::INVAL) || is(&error, Errno::PERM) => {
-                cover(point).with_context(Stage::Rootfs, failed)?
+                cover(point).with_context(Stage::Rootfs, failed)?;
             }
             Err(error) => return Err(error).with_context(Stage::Rootfs, failed),
         }
