@@ -56,9 +56,7 @@ fn v2(mount: &MountPlan, directory: &Path, rootfs: &RootFs) -> Step {
     let tree = match mount::new_filesystem("cgroup2", Path::new("cgroup"), &mount.options.data, false, attributes.set) {
         Ok(tree) => tree,
         // In a user namespace without a cgroup namespace of its own: the container's group is bound.
-        Err(error) if refused(&error.source) => {
-            group(directory, attributes)?
-        }
+        Err(error) if refused(&error.source) => group(directory, attributes)?,
         Err(error) => return Err(failure(&error)),
     };
     mount::attach(tree.as_fd(), covered.as_fd()).context(Stage::Rootfs, "attaching")
