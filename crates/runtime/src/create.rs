@@ -126,6 +126,7 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
         no_pivot,
         cgroup: None,
         root_path,
+        open_to_owner: !rustix::process::geteuid().is_root(),
         waits_for_introduction,
         hook_state,
         proc,

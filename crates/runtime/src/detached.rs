@@ -40,10 +40,9 @@ impl Detached {
     fn new(source: Source) -> Result<Self> {
         let detached = Self { source, made: OnceCell::new() };
         match detached.fd() {
-            Err(error) if is_refusal(&error) && !detached.source.is_idmapped() => {}
-            result => drop(result?),
+            Err(error) if is_refusal(&error) => detached.source.refuse_idmapped().map(|()| detached),
+            result => result.map(drop).map(|()| detached),
         }
-        Ok(detached)
     }
 
     /// The root filesystem's directory, with everything below.
@@ -108,6 +107,15 @@ fn is_refusal(error: &Error) -> bool {
 
 impl Source {
     /// Translating ids needs rights over the file system itself, which no user namespace gives.
+    fn refuse_idmapped(&self) -> Result<()> {
+        let Self::Bind { mount: Some(mount), .. } = self else { return Ok(()) };
+        let name = &mount.destination;
+        match self.is_idmapped() {
+            true => Err(Error::Spec(format!("mounts: {name:?}: only root of the machine can make id-mapped mounts"))),
+            false => Ok(()),
+        }
+    }
+
     fn is_idmapped(&self) -> bool {
         matches!(self, Self::Bind { options, mount: Some(mount), .. }
             if options.id_mapped.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty())

@@ -57,6 +57,9 @@ fn live(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
         }
     };
     follow_caller(false);
+    if plan.open_to_owner {
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
+    }
     // The caller may end now; what happens next is between this process and whoever starts it.
     if channel.send(&Message::Ready, None).is_err() {
         return 1;

@@ -40,6 +40,9 @@ pub(crate) struct Plan {
     pub(crate) cgroup: Option<cgroups::View>,
     /// Root on the host, for a mount namespace that is joined.
     pub(crate) root_path: PathBuf,
+    /// The caller is an ordinary user. It could not add a process while the first one waits to be started if that was
+    /// closed to its neighbours: there are none then but what the same user adds, and nothing left in it to be got at.
+    pub(crate) open_to_owner: bool,
     /// The process reaches its namespaces through another one, and waits until that has told about it.
     pub(crate) waits_for_introduction: bool,
     /// What hooks get on their standard input; the status in it is `creating`.

@@ -9,7 +9,7 @@ use sys::{capability, user};
 
 use crate::channel::{Channel, Message};
 use crate::error::Stage;
-use crate::failure::{Context, Step};
+use crate::failure::{Context, Failure, Step};
 use crate::plan::{Label, ProcessPlan};
 
 /// Opens the file that takes the label, by the host's `/proc`: what the container has there may be anything.
@@ -53,6 +53,10 @@ pub(super) fn change_user(plan: &ProcessPlan) -> Step {
     match user::set_groups(&wanted.additional_gids) {
         // In a user namespace whose map was written without privilege groups cannot be set, nor are there any.
         Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && wanted.additional_gids.is_empty() => {
+        }
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+            let text = "process.user.additionalGids: the user namespace does not allow to set groups";
+            return Err(Failure { errno: error.raw_os_error(), ..Failure::new(Stage::Security, text) });
         }
         result => result.context(Stage::Security, "setgroups")?,
     }

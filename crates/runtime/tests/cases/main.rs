@@ -13,6 +13,8 @@ mod lifecycle;
 mod machine;
 mod mounts;
 mod namespaces;
+mod rootless;
 mod security;
 mod support;
 mod terminal;
+mod user;

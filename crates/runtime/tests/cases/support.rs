@@ -70,7 +70,10 @@ impl Bundle {
     pub(crate) fn set(&mut self, pointer: &str, value: Value) -> &mut Self {
         let mut place = &mut self.spec;
         for part in pointer.split('/').skip(1) {
-            place = &mut place[part];
+            place = match part.parse::<usize>() {
+                Ok(index) if place.is_array() => &mut place[index],
+                _ => &mut place[part],
+            };
         }
         *place = value;
         self
