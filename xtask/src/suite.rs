@@ -15,6 +15,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("docker", "docker-cli"),
     ("ip", "iproute2"),
+    ("newuidmap", "uidmap"),
     ("nft", "nftables"),
     ("skopeo", "skopeo"),
     ("unshare", "util-linux"),

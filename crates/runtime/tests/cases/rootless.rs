@@ -152,7 +152,8 @@ fn without_a_cgroup() {
     let id = user.id_of_container();
     for arguments in [&["pause", &id][..], &["update", "--pids-limit", "9", &id], &["events", "--stats", &id]] {
         let output = user.call(arguments);
-        assert_ne!(output.code, 0, "{output:?}");
+        // runc shows zeros where it has no figures.
+        assert!(output.code != 0 || (is_reference() && arguments[0] == "events"), "{output:?}");
         assert!(is_reference() || output.stderr.contains("has no cgroup"), "{output:?}");
     }
     let sleepers = || {
@@ -373,9 +374,13 @@ fn what_needs_rights_over_the_machine() {
     user.script("cat /proc/self/oom_score_adj; ulimit -Hn; ulimit -Sn");
     assert_eq!(user.run().lines(), ["500", "100", "64"]);
     user.set("/process/oomScoreAdj", json!(-1000));
-    let output = user.run();
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(is_reference() || output.stderr.contains("oom_score_adj -1000 was not applied"), "{output:?}");
+    // runc 1.1 gives up where the score cannot be applied.
+    if !is_reference() {
+        let output = user.run();
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(output.stderr.contains("oom_score_adj -1000 was not applied"), "{output:?}");
+    }
+    user.set("/process/oomScoreAdj", json!(500));
     user.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 1_000_000_000}]));
     refused(&user, "RLIMIT_NOFILE");
 }
