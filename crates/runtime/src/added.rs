@@ -43,6 +43,7 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     plan.joiner = joiner;
     let between = clone::Options { cgroup: directory.as_ref().map(AsFd::as_fd), ..clone::Options::default() };
     let initial = plan.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
+    let initial = initial.filter(|list| !list.is_empty());
     let oom_score_adj = plan.process.oom_score_adj;
     let child = clone::spawn(&between, move || {
         // Both keep their numbers until this process ends: what is closed below is not theirs.
@@ -55,7 +56,9 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     })
     .map_err(clone_error)?;
     let state = conversation::creating(container.id(), container.bundle(), spec);
-    let ready = Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj }.hold()?;
+    let class = container.class();
+    let ready =
+        Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj, class }.hold()?;
     Ok(ExecProcess { pid: ready.child.pid, pidfd: ready.child.pidfd, console: ready.console, warnings: ready.warnings })
 }
 
@@ -72,6 +75,7 @@ fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec
     };
     let mut plan = ProcessPlan::new(process, capabilities.as_ref().or(container), seccomp, kind, warnings)?;
     plan.personality = linux.and_then(plan::personality);
+    plan.memory_policy = linux.and_then(|linux| linux.memory_policy.clone());
     plan.keyring = CString::new(format!("_ses.{id}")).ok();
     Ok(plan)
 }

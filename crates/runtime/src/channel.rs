@@ -24,6 +24,8 @@ const MAX_MESSAGE: usize = 64 << 10;
 pub(crate) enum Message {
     /// I am in a new user namespace; write my id maps. Answered.
     MapIds,
+    /// I am in the container's network namespace; move its devices there. Answered.
+    NetDevices,
     /// My mounts are made; run the hooks outside. Answered.
     Hooks,
     /// Beside this is the master of the terminal.

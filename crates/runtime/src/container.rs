@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use oci::spec::{Resources, Spec, State, Status};
+use oci::spec::{IntelRdt, Resources, Spec, State, Status};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -14,8 +14,9 @@ use sys::pidfd;
 use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created, ExecOptions, ExecProcess};
 use crate::plan::system;
+use crate::rdt::Class;
 use crate::record::{Files, Record};
-use crate::{added, cgroups, conversation, create, hooks, limits, processes, validate};
+use crate::{added, cgroups, config, conversation, create, hooks, limits, processes, validate};
 
 /// How long a killed process may take to go.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,7 +47,7 @@ impl Container {
 
     /// The configuration of a bundle, for [`CreateOptions::spec`].
     pub fn load_spec(bundle: &Path) -> Result<Spec> {
-        create::load_spec(bundle)
+        config::load(bundle)
     }
 
     /// The container `id` below `state_root`.
@@ -58,12 +59,13 @@ impl Container {
     }
 
     /// All containers below `state_root`, by id; one that goes meanwhile is left out. A directory that does not exist
-    /// has none.
-    pub fn list(state_root: &Path) -> Result<Vec<Self>> {
+    /// has none. Remains of a loss of power are left out too, with a warning each.
+    pub fn list(state_root: &Path, warnings: &mut Vec<String>) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         for id in Files::ids(state_root)? {
             match Self::load(state_root, &id) {
                 Err(Error::NotFound(_) | Error::InvalidId(_)) => {}
+                Err(error @ Error::Damaged { .. }) => warnings.push(error.to_string()),
                 container => found.push(container?),
             }
         }
@@ -121,10 +123,15 @@ impl Container {
         self.record.cgroup.as_deref().map(cgroups::open).transpose()
     }
 
+    /// Its class of cache and memory bandwidth.
+    pub(crate) fn class(&self) -> Option<&Class> {
+        self.record.class.as_ref()
+    }
+
     /// Its first process, if that still lives.
     pub fn process(&self) -> Result<Option<OwnedFd>> {
         let pid = self.record.pid;
-        if pid == 0 {
+        if pid == 0 || !self.record.is_of_this_boot() {
             return Ok(None);
         }
         let process = match pidfd::open(pid) {
@@ -138,7 +145,7 @@ impl Container {
 
     /// Where in its life it is now.
     pub fn status(&self) -> Result<Status> {
-        if self.record.pid == 0 {
+        if self.record.pid == 0 && self.record.is_of_this_boot() {
             return Ok(Status::Creating);
         }
         if self.process()?.is_none() {
@@ -250,52 +257,71 @@ impl Container {
         Ok(())
     }
 
-    /// Removes what is left of a stopped container: cgroup, state; then runs the `poststop` hooks. One that was never
-    /// started is killed, with `force` one that runs too.
-    pub fn delete(self, force: bool) -> Result<()> {
+    /// Removes what is left of a stopped container: cgroup, state; then runs the `poststop` hooks, whose failures are
+    /// warnings. One that was never started is killed, with `force` one that runs too.
+    pub fn delete(self, force: bool) -> Result<Vec<String>> {
         let status = self.status()?;
         if !force && !matches!(status, Status::Stopped | Status::Created) {
             return self.refuse("cannot delete container", status);
         }
+        let cgroup = self.cgroup_if_any()?;
         if let Some(process) = self.process()? {
             if self.record.cgroup.is_none() {
                 // Those that do not end with the first one, since they do not share a pid namespace of their own.
                 self.signal_each(Signal::KILL.as_raw())?;
             }
             let _ = pidfd::send_signal(process.as_fd(), Signal::KILL.as_raw());
-            self.empty_cgroup()?;
+            empty(cgroup.as_ref())?;
             let timeout_ms = u64::try_from(END_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
             pidfd::wait_for_end(process.as_fd(), Some(timeout_ms)).map_err(|error| system("waiting", error))?;
         } else {
-            self.empty_cgroup()?;
+            empty(cgroup.as_ref())?;
         }
-        if let Some(cgroup) = self.cgroup_if_any()? {
+        if let Some(cgroup) = cgroup {
             cgroup.delete().map_err(cgroups::failed)?;
         }
+        self.remove_class();
         self.files.remove(force)?;
-        let Some(all) = &self.spec.hooks else { return Ok(()) };
+        let Some(all) = &self.spec.hooks else { return Ok(Vec::new()) };
         let mut state = conversation::creating(&self.record.id, &self.record.bundle, &self.spec);
         state.status = Status::Stopped;
         state.pid = Some(0);
-        hooks::run("poststop", &all.poststop, &state)
+        Ok(hooks::run_all("poststop", &all.poststop, &state))
     }
 
-    /// Kills whatever is in the cgroup: the first process of a container that was never recorded, what it left
-    /// behind in the host's pid namespace, what `exec` added.
-    fn empty_cgroup(&self) -> Result<()> {
-        let Some(cgroup) = self.cgroup_if_any()? else { return Ok(()) };
-        if !cgroup.exists() || cgroup.processes().map_err(cgroups::failed)?.is_empty() {
-            return Ok(());
+    /// A maker that was killed may not have come to write down the class that it made.
+    fn remove_class(&self) {
+        let rdt = self.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+        match (&self.record.class, rdt) {
+            (Some(class), _) => class.remove(),
+            (None, Some(rdt)) if self.record.pid == 0 => Class::remove_remains(rdt, &self.record.id),
+            _ => {}
         }
-        cgroup.kill().map_err(cgroups::failed)?;
-        self.thaw_if_frozen()
     }
 
     /// Removes what is left below `state_root` of a container whose record cannot be read, because its maker was
-    /// killed before it was written. True when there was something.
+    /// killed before it was written or the machine lost power: files, and the cgroup with all in it. True when there
+    /// was something.
     pub fn remove_leftovers(state_root: &Path, id: &str) -> Result<bool> {
         validate::id(id)?;
-        Files::new(state_root, id).remove(true)
+        let files = Files::new(state_root, id);
+        if !files.exist() {
+            return files.remove(true);
+        }
+        // The one file may be whole when the other is not. Without both it was most likely the default.
+        let place = match files.read_record() {
+            Ok(record) => record.cgroup,
+            Err(_) => {
+                let linux = files.read_spec().ok().and_then(|spec| spec.linux).unwrap_or_default();
+                cgroups::place(&linux, id, cgroups::is_rootless(None))?
+            }
+        };
+        let cgroup = place.as_deref().map(cgroups::open).transpose()?.filter(Cgroup::exists);
+        empty(cgroup.as_ref())?;
+        if let Some(cgroup) = cgroup {
+            cgroup.delete().map_err(cgroups::failed)?;
+        }
+        files.remove(true)
     }
 
     /// Freezes all processes.
@@ -346,9 +372,49 @@ impl Container {
         self.files.write_spec(&self.spec)
     }
 
+    /// Changes the share of cache and memory bandwidth: schemata that are present replace those in force. A container
+    /// without a class gets one of its own, with all its processes.
+    pub fn update_rdt(&mut self, rdt: &IntelRdt) -> Result<()> {
+        validate::intel_rdt(rdt)?;
+        if self.status()? == Status::Stopped {
+            return self.refuse("cannot update container", Status::Stopped);
+        }
+        match &self.record.class {
+            Some(class) => class.update(rdt)?,
+            None => {
+                let class = Class::create(rdt, &self.record.id)?;
+                let moved = self.processes().and_then(|all| all.into_iter().try_for_each(|pid| class.add(pid)));
+                if let Err(error) = moved {
+                    class.remove();
+                    return Err(error);
+                }
+                self.record.class = Some(class);
+                self.files.write_record(&self.record)?;
+            }
+        }
+        let kept = self.spec.linux.get_or_insert_with(Default::default).intel_rdt.get_or_insert_with(Default::default);
+        kept.l3_cache_schema = rdt.l3_cache_schema.clone().or(kept.l3_cache_schema.take());
+        kept.mem_bw_schema = rdt.mem_bw_schema.clone().or(kept.mem_bw_schema.take());
+        self.files.write_spec(&self.spec)
+    }
+
     /// Directory that all containers' state is in.
     #[must_use]
     pub fn state_root(&self) -> &Path {
         &self.state_root
     }
+}
+
+/// Kills whatever is in the cgroup: the first process of a container that was never recorded, what it left behind in the
+/// host's pid namespace, what `exec` added.
+fn empty(cgroup: Option<&Cgroup>) -> Result<()> {
+    let Some(cgroup) = cgroup else { return Ok(()) };
+    if !cgroup.exists() || cgroup.processes().map_err(cgroups::failed)?.is_empty() {
+        return Ok(());
+    }
+    cgroup.kill().map_err(cgroups::failed)?;
+    if cgroup.is_frozen().unwrap_or(false) {
+        cgroup.thaw().map_err(cgroups::failed)?;
+    }
+    Ok(())
 }

@@ -13,7 +13,8 @@ use sys::pidfd::{self, End};
 use crate::channel::{Channel, Message, send_bytes};
 use crate::error::{Error, Result};
 use crate::plan::system;
-use crate::{hooks, idmap};
+use crate::rdt::Class;
+use crate::{hooks, idmap, net_devices};
 
 /// A process on its way, and the one that introduces it, if any.
 pub(crate) struct Conversation<'a> {
@@ -28,6 +29,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) warnings: Vec<String>,
     /// Of the process.
     pub(crate) oom_score_adj: Option<i32>,
+    /// The class of service that the process is put into.
+    pub(crate) class: Option<&'a Class>,
 }
 
 /// A process that is ready.
@@ -57,7 +60,7 @@ impl Conversation<'_> {
 
     fn talk(&mut self, console: &mut Option<OwnedFd>) -> Result<()> {
         if !self.introduced {
-            self.adjust_oom_score();
+            self.admit()?;
         }
         loop {
             let received = self.channel.receive().map_err(|error| system("listening to the new process", error))?;
@@ -67,6 +70,12 @@ impl Conversation<'_> {
                     let (uids, gids) =
                         self.linux().map(|l| (l.uid_mappings.clone(), l.gid_mappings.clone())).unwrap_or_default();
                     idmap::write_maps(self.child.pid, &uids, &gids)?;
+                    self.answer()?;
+                }
+                Message::NetDevices => {
+                    if let Some(linux) = self.linux() {
+                        net_devices::move_to(&linux.net_devices, self.child.pid)?;
+                    }
                     self.answer()?;
                 }
                 Message::Hooks => {
@@ -106,8 +115,42 @@ impl Conversation<'_> {
         let pidfd = pidfd::open(pid).map_err(|error| system("pidfd_open", error))?;
         let between = std::mem::replace(&mut self.child, Child { pid, pidfd });
         pidfd::reap(between.pidfd.as_fd()).map_err(|error| system("waiting for the process between", error))?;
-        self.adjust_oom_score();
+        self.compare_id_maps()?;
+        self.admit()
+    }
+
+    /// Maps beside the path of a user namespace are a contradiction, unless they say what that namespace has: engines
+    /// write both.
+    fn compare_id_maps(&self) -> Result<()> {
+        let Some(linux) = self.linux() else { return Ok(()) };
+        let joins =
+            self.spec.namespace("user").and_then(|user| user.path.as_deref()).is_some_and(|path| !path.is_empty());
+        for (file, map) in [("uid", &linux.uid_mappings), ("gid", &linux.gid_mappings)] {
+            if !joins || map.is_empty() {
+                continue;
+            }
+            let path = format!("/proc/{}/{file}_map", self.child.pid);
+            let text = std::fs::read_to_string(&path).map_err(|error| system(path, error))?;
+            let number = |word: &str| word.parse::<u32>().unwrap_or_default();
+            let mut has: Vec<Vec<u32>> =
+                text.lines().map(|line| line.split_whitespace().map(number).collect()).collect();
+            let mut wanted: Vec<Vec<u32>> =
+                map.iter().map(|range| vec![range.container_id, range.host_id, range.size]).collect();
+            has.sort_unstable();
+            wanted.sort_unstable();
+            if has != wanted {
+                return Err(Error::Spec(format!(
+                    "linux.{file}Mappings: not those of the user namespace that is joined by path"
+                )));
+            }
+        }
         Ok(())
+    }
+
+    /// What the caller does to the process as soon as it knows it.
+    fn admit(&mut self) -> Result<()> {
+        self.adjust_oom_score();
+        self.class.map_or(Ok(()), |class| class.add(self.child.pid))
     }
 
     /// The caller does it, since the process may have lost the right to by its user namespace. Lowering it needs

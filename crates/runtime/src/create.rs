@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit};
 use sys::clone;
 use sys::namespace::Kinds;
 use sys::procfs::Proc;
@@ -16,13 +17,15 @@ use crate::conversation::{self, Conversation, clone_error};
 use crate::error::{Error, Result};
 use crate::options::{CreateOptions, Created};
 use crate::plan::{self, Namespaces, Plan, ProcessPlan, system};
-use crate::record::{Files, Record};
-use crate::{cgroups, detached, init, validate};
+use crate::rdt::Class;
+use crate::record::{Files, Record, current_boot};
+use crate::{cgroups, detached, hooks, init, validate};
 
 /// What is removed again when a later step fails.
 struct Made {
     files: Files,
     cgroup: Option<sys::cgroup::Cgroup>,
+    class: Option<Class>,
 }
 
 impl Drop for Made {
@@ -31,7 +34,38 @@ impl Drop for Made {
             let _ = cgroup.kill();
             let _ = cgroup.delete();
         }
+        if let Some(class) = self.class.take() {
+            class.remove();
+        }
         let _ = self.files.remove(true);
+    }
+}
+
+/// Room for a descriptor of each mount, as far as the hard limit goes; the soft one is for programs that could not use
+/// many, and is put back when this ends, here and in the container.
+struct Room {
+    before: Option<Rlimit>,
+}
+
+impl Room {
+    fn make(mounts: usize) -> Self {
+        // Each mount has one, and the work around them a few dozen.
+        let needed = mounts as u64 + 256;
+        let now = rustix::process::getrlimit(Resource::Nofile);
+        if now.current.is_none_or(|soft| soft >= needed) {
+            return Self { before: None };
+        }
+        let more = Rlimit { current: now.maximum.map_or(Some(needed), |hard| Some(needed.min(hard))), ..now };
+        let _ = rustix::process::setrlimit(Resource::Nofile, more);
+        Self { before: Some(now) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(before) = self.before {
+            let _ = rustix::process::setrlimit(Resource::Nofile, before);
+        }
     }
 }
 
@@ -46,14 +80,16 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let linux = options.spec.linux.clone().unwrap_or_default();
     let place = cgroups::place(&linux, &options.id, rootless)?;
     files.create()?;
-    let mut made = Made { files: files.clone(), cgroup: None };
+    let mut made = Made { files: files.clone(), cgroup: None, class: None };
     let mut record = Record {
         id: options.id.clone(),
         pid: 0,
+        boot: current_boot(),
         start_time: 0,
         bundle: bundle.clone(),
         created: jiff::Timestamp::now().to_string(),
         cgroup: place.clone(),
+        class: None,
         owner: rustix::process::geteuid().as_raw(),
         rootfs: detached::root_path(&options.spec, &bundle).unwrap_or_default(),
     };
@@ -62,7 +98,9 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     files.write_spec(&options.spec)?;
     let mut warnings = Vec::new();
     let state_root = options.state_root.clone();
+    let room = Room::make(options.spec.mounts.len());
     let mut plan = plan(options, &bundle, &mut warnings)?;
+    plan.process.file_limit = room.before;
     match place {
         Some(path) => {
             let view = cgroups::create(&linux, &path, rootless, &mut warnings)?;
@@ -71,13 +109,19 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         }
         None => cgroups::do_without(&linux, &mut warnings)?,
     }
+    if let Some(rdt) = plan.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()) {
+        made.class = Some(Class::create(rdt, &record.id)?);
+    }
     let fifo = rustix::fs::open(files.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| system("opening exec.fifo", errno))?;
     let spec = plan.spec.clone();
     let state = plan.hook_state.clone();
     let oom_score_adj = plan.process.process.oom_score_adj;
     let (channel, child, introduced) = launch(plan, fifo)?;
-    let ready = Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj }.hold()?;
+    let class = made.class.as_ref();
+    let ready = Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj, class }.hold();
+    let ready = ready.inspect_err(|_| after_failure(&record, &spec))?;
+    record.class = made.class.take();
     record.pid = ready.child.pid;
     record.start_time = sys::process::start_time(record.pid).ok().flatten().unwrap_or_default();
     files.write_record(&record)?;
@@ -92,6 +136,16 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         warnings: ready.warnings,
         container,
     })
+}
+
+/// What was begun is undone, and the hooks that end a life are run (runtime.md, Lifecycle, steps 3 to 5, 12 and 13).
+fn after_failure(record: &Record, spec: &Spec) {
+    let mut state = conversation::creating(&record.id, &record.bundle, spec);
+    state.status = oci::spec::Status::Stopped;
+    if let Some(all) = &spec.hooks {
+        // That something went wrong is being said already.
+        let _ = hooks::run_all("poststop", &all.poststop, &state);
+    }
 }
 
 /// Opens and decides everything that the process needs.
@@ -110,6 +164,7 @@ fn plan(options: CreateOptions, bundle: &Path, warnings: &mut Vec<String>) -> Re
     let mut process = ProcessPlan::new(process, capabilities.as_ref(), linux.seccomp.as_ref(), stdio, warnings)?;
     process.extra_fds = extra_fds;
     process.personality = plan::personality(linux);
+    process.memory_policy = linux.memory_policy.clone();
     if !no_new_keyring {
         process.keyring = CString::new(format!("_ses.{id}")).ok();
     }
@@ -177,12 +232,4 @@ pub(crate) fn introduce(channel: &Channel, namespaces: Kinds, body: impl FnOnce(
             1
         }
     }
-}
-
-/// The configuration of a bundle.
-pub(crate) fn load_spec(bundle: &Path) -> Result<Spec> {
-    let path = bundle.join("config.json");
-    let failed = |source: std::io::Error| Error::Bundle { path: path.clone(), source };
-    let bytes = std::fs::read(&path).map_err(failed)?;
-    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
 }

@@ -15,7 +15,7 @@ use sys::mount::{self, Propagation};
 
 use crate::error::{Error, Result, Stage};
 use crate::failure;
-use crate::idmap;
+use crate::idmap::Translation;
 use crate::mount_options::{Bind, MountOptions};
 use crate::plan::system;
 
@@ -30,7 +30,14 @@ pub(crate) struct Detached {
 #[derive(Debug)]
 enum Source {
     /// A tree of the host.
-    Bind { path: PathBuf, bind: Bind, options: MountOptions, shared: bool, mount: Option<Box<spec::Mount>> },
+    Bind {
+        path: PathBuf,
+        bind: Bind,
+        options: MountOptions,
+        shared: bool,
+        mount: Option<Box<spec::Mount>>,
+        translation: Option<Translation>,
+    },
     /// A new file system, for the root.
     Filesystem(oci::Mount),
 }
@@ -48,7 +55,12 @@ impl Detached {
     /// The root filesystem's directory, with everything below.
     fn directory(path: PathBuf, shared: bool) -> Result<Self> {
         let options = MountOptions::default();
-        Self::new(Source::Bind { path, bind: Bind::Recursive, options, shared, mount: None })
+        let wrong = |text: String| Error::Spec(format!("root.path: {}: {text}", path.display()));
+        let stat = rustix::fs::stat(&path).map_err(|errno| wrong(failure::plain(&errno.into())))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(wrong("not a directory".into()));
+        }
+        Self::new(Source::Bind { path, bind: Bind::Recursive, options, shared, mount: None, translation: None })
     }
 
     /// A bind mount of the configuration. `path` is where its source is on the host.
@@ -58,18 +70,21 @@ impl Detached {
         options: MountOptions,
         shared: bool,
         mount: &spec::Mount,
+        translation: Option<Translation>,
     ) -> Result<Self> {
         let mount = Some(Box::new(mount.clone()));
-        Self::new(Source::Bind { path, bind, options, shared, mount })
+        Self::new(Source::Bind { path, bind, options, shared, mount, translation })
     }
 
     fn part(part: &oci::Mount, shared: bool) -> Result<Self> {
-        let mut options = MountOptions::parse(&part.options).map_err(Error::Spec)?;
+        let mut options = MountOptions::parse(&part.options);
         if part.fstype == "bind" && options.bind.is_none() {
             options.bind = Some(Bind::Alone);
         }
         Self::new(match options.bind {
-            Some(bind) => Source::Bind { path: part.source.clone(), bind, options, shared, mount: None },
+            Some(bind) => {
+                Source::Bind { path: part.source.clone(), bind, options, shared, mount: None, translation: None }
+            }
             None => Source::Filesystem(part.clone()),
         })
     }
@@ -108,29 +123,23 @@ fn is_refusal(error: &Error) -> bool {
 impl Source {
     /// Translating ids needs rights over the file system itself, which no user namespace gives.
     fn refuse_idmapped(&self) -> Result<()> {
-        let Self::Bind { mount: Some(mount), .. } = self else { return Ok(()) };
+        let Self::Bind { mount: Some(mount), translation: Some(_), .. } = self else { return Ok(()) };
         let name = &mount.destination;
-        match self.is_idmapped() {
-            true => Err(Error::Spec(format!("mounts: {name:?}: only root of the machine can make id-mapped mounts"))),
-            false => Ok(()),
-        }
-    }
-
-    fn is_idmapped(&self) -> bool {
-        matches!(self, Self::Bind { options, mount: Some(mount), .. }
-            if options.id_mapped.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty())
+        Err(Error::Spec(format!("mounts: {name:?}: only root of the machine can make id-mapped mounts")))
     }
 
     fn make(&self) -> Result<OwnedFd> {
         match self {
             Self::Filesystem(part) => filesystem(part),
-            Self::Bind { path, bind, options, shared, mount: None } => tree(path, *bind, options, *shared),
-            Self::Bind { path, bind, options, shared, mount: Some(mount) } => {
-                let tree = tree(path, *bind, options, *shared).map_err(|error| within(error, mount))?;
-                if self.is_idmapped() {
-                    idmap::apply(tree.as_fd(), mount, options.id_mapped.unwrap_or(*bind == Bind::Recursive))?;
-                }
-                Ok(tree)
+            Self::Bind { path, bind, options, shared, mount, translation } => {
+                let tree = tree(path, *bind, options, *shared).and_then(|tree| match translation {
+                    Some(translation) => translation.apply(tree.as_fd()).map(|()| tree),
+                    None => Ok(tree),
+                });
+                tree.map_err(|error| match mount {
+                    Some(mount) => within(error, mount),
+                    None => error,
+                })
             }
         }
     }
@@ -193,7 +202,7 @@ pub(crate) fn root_path(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
 }
 
 fn filesystem(part: &oci::Mount) -> Result<OwnedFd> {
-    let options = MountOptions::parse(&part.options).map_err(Error::Spec)?;
+    let options = MountOptions::parse(&part.options);
     let failed = |error: mount::Error| Error::System {
         operation: format!("mounting the {} of the root filesystem: {}", part.fstype, detail(&error)),
         source: error.source,

@@ -52,6 +52,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A file of the state directory was torn by a loss of power.
+    #[error("container {id}: {} is damaged, as after a loss of power ({reason}); delete --force removes what is left", path.display())]
+    Damaged {
+        /// Which container.
+        id: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The caller has more than one thread, so that it cannot be cloned safely.
     #[error("a container can only be made by a single-threaded process, this one has {0} threads")]
     Threads(u64),

@@ -29,6 +29,16 @@ pub(crate) fn run(kind: &'static str, hooks: &[Hook], state: &State) -> Result<(
     Ok(())
 }
 
+/// Runs all hooks, whatever becomes of each; the failures are sentences.
+pub(crate) fn run_all(kind: &'static str, hooks: &[Hook], state: &State) -> Vec<String> {
+    let state = serde_json::to_vec(state).unwrap_or_default();
+    let failed = hooks.iter().enumerate().filter_map(|(index, hook)| {
+        let message = execute(hook, &state).err()?;
+        Some(Error::Hook { kind, index, message }.to_string())
+    });
+    failed.collect()
+}
+
 /// One program, by fork and execve, with `state` on its standard input; a failure is a sentence.
 pub(crate) fn execute(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     let c_string = |text: &str| CString::new(text).map_err(|_| format!("{text:?} has a NUL byte"));
@@ -60,10 +70,7 @@ pub(crate) fn execute(hook: &Hook, state: &[u8]) -> std::result::Result<(), Stri
     .map_err(|error| error.to_string())?;
     drop(stdin);
     drop(output);
-    feed(&to_stdin, state);
-    // Its end is what a hook reads until.
-    drop(to_stdin);
-    let output = collect(&from_output, deadline);
+    let output = converse(to_stdin, state, &from_output, deadline);
     let ended = remaining_ms(deadline).map_or_else(
         || sys::pidfd::wait_for_end(child.pidfd.as_fd(), None),
         |ms| sys::pidfd::wait_for_end(child.pidfd.as_fd(), Some(ms)),
@@ -83,21 +90,18 @@ pub(crate) fn execute(hook: &Hook, state: &[u8]) -> std::result::Result<(), Stri
     }
 }
 
-/// A hook that does not read its input is no error (SIGPIPE is ignored by every Rust program). The state fits into a
-/// pipe many times.
-fn feed(to_stdin: &OwnedFd, state: &[u8]) {
-    let _ = rustix::fs::fcntl_setfl(to_stdin, rustix::fs::OFlags::NONBLOCK);
-    let _ = sys::file::write_all(to_stdin, state);
-}
-
 fn remaining_ms(deadline: Option<Instant>) -> Option<u64> {
     deadline.map(|deadline| {
         u64::try_from(deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
     })
 }
 
-/// Reads until the last holder of the other end is gone, or the time is over.
-fn collect(from: &OwnedFd, deadline: Option<Instant>) -> String {
+/// Gives the state and takes the output, as far as each can go on, until the last holder of the output's other end is gone
+/// or the time is over. A hook that does not read its input is no error (SIGPIPE is ignored by every Rust program).
+fn converse(to_stdin: OwnedFd, mut state: &[u8], from: &OwnedFd, deadline: Option<Instant>) -> String {
+    // Annotations may make the state longer than a pipe is.
+    let _ = rustix::fs::fcntl_setfl(&to_stdin, rustix::fs::OFlags::NONBLOCK);
+    let mut to_stdin = Some(to_stdin);
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -105,17 +109,35 @@ fn collect(from: &OwnedFd, deadline: Option<Instant>) -> String {
             tv_sec: (ms / 1000).try_into().unwrap_or(i64::MAX),
             tv_nsec: ((ms % 1000) * 1_000_000) as _,
         });
-        match poll(&mut [PollFd::new(from, PollFlags::IN)], timeout.as_ref()) {
+        let mut awaited = vec![PollFd::new(from, PollFlags::IN)];
+        awaited.extend(to_stdin.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+        match poll(&mut awaited, timeout.as_ref()) {
             Ok(0) => break,
             Err(Errno::INTR) => continue,
             Err(_) => break,
             Ok(_) => {}
         }
-        match rustix::io::read(from, &mut buffer) {
-            Ok(0) | Err(_) => break,
-            Ok(length) => {
-                let room = MAX_OUTPUT.saturating_sub(kept.len()).min(length);
-                kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
+        let can_write = awaited.get(1).is_some_and(|pipe| !pipe.revents().is_empty());
+        let can_read = awaited.first().is_some_and(|pipe| !pipe.revents().is_empty());
+        drop(awaited);
+        if can_write && let Some(pipe) = &to_stdin {
+            match rustix::io::write(pipe, state) {
+                Ok(length) => state = state.get(length..).unwrap_or_default(),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(_) => state = &[],
+            }
+            if state.is_empty() {
+                // Its end is what a hook reads until.
+                to_stdin = None;
+            }
+        }
+        if can_read {
+            match rustix::io::read(from, &mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => {
+                    let room = MAX_OUTPUT.saturating_sub(kept.len()).min(length);
+                    kept.extend_from_slice(buffer.get(..room).unwrap_or_default());
+                }
             }
         }
     }

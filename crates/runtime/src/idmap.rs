@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use oci::spec::{self, Hook, IdMapping};
+use oci::spec::{self, Hook, IdMapping, Spec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sys::clone;
@@ -16,17 +16,46 @@ use crate::error::{Error, Result};
 use crate::hooks;
 use crate::plan::system;
 
-/// Gives a detached mount the id translation of its configuration.
-pub(crate) fn apply(tree: BorrowedFd<'_>, mount: &spec::Mount, recursive: bool) -> Result<()> {
-    if mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty() {
-        return Err(Error::Spec(format!(
-            "mounts: {:?}: id-mapped mounts need uidMappings and gidMappings",
-            mount.destination
-        )));
+/// The id translation of a mount of the configuration: its own maps, or else those of the container's user namespace.
+#[derive(Debug)]
+pub(crate) struct Translation {
+    maps: Maps,
+    /// Of all mounts below too.
+    recursive: bool,
+}
+
+#[derive(Debug)]
+enum Maps {
+    Ids(Vec<IdMapping>, Vec<IdMapping>),
+    /// Those of this namespace.
+    Of(String),
+}
+
+impl Translation {
+    /// That of `mount`.
+    pub(crate) fn new(container: &Spec, mount: &spec::Mount, recursive: bool) -> Self {
+        let user = container.namespace("user").and_then(|user| user.path.clone()).filter(|path| !path.is_empty());
+        let maps = match (user, &container.linux) {
+            _ if !mount.uid_mappings.is_empty() => Maps::Ids(mount.uid_mappings.clone(), mount.gid_mappings.clone()),
+            (Some(path), _) => Maps::Of(path),
+            (None, linux) => {
+                let linux = linux.clone().unwrap_or_default();
+                Maps::Ids(linux.uid_mappings, linux.gid_mappings)
+            }
+        };
+        Self { maps, recursive }
     }
-    let namespace = namespace(&mount.uid_mappings, &mount.gid_mappings)?;
-    sys::mount::set_id_mapping(tree, namespace.as_fd(), recursive)
-        .map_err(|error| system(format!("id-mapping the mount at {:?}", mount.destination), error))
+
+    /// Gives it to a detached mount.
+    pub(crate) fn apply(&self, tree: BorrowedFd<'_>) -> Result<()> {
+        let namespace = match &self.maps {
+            Maps::Of(path) => rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| system(format!("opening namespace {path}"), errno))?,
+            Maps::Ids(uids, gids) => namespace(uids, gids)?,
+        };
+        sys::mount::set_id_mapping(tree, namespace.as_fd(), self.recursive)
+            .map_err(|error| system("id-mapping the mount", error))
+    }
 }
 
 /// The translation of a mount is that of a user namespace, so one is made for as long as it takes: a user namespace

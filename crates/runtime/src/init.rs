@@ -11,6 +11,7 @@ mod process;
 mod program;
 mod protect;
 mod rootfs;
+mod schedule;
 mod security;
 mod terminal;
 
@@ -28,7 +29,8 @@ use crate::plan::{Plan, ProcessPlan};
 use program::Program;
 
 pub(crate) use namespaces::{become_root, enter as enter_namespaces};
-pub(crate) use process::{hide, pin};
+pub(crate) use process::hide;
+pub(crate) use schedule::pin;
 pub(crate) use security::open_label;
 
 /// The first process. `fifo` is the container's `exec.fifo`, open for reading.
@@ -45,10 +47,8 @@ fn live(plan: &mut Plan, channel: Channel, fifo: OwnedFd) -> i32 {
     if shut(plan, &channel, &fifo).is_err() || plan.waits_for_introduction && channel.wait_for_answer().is_err() {
         return 1;
     }
-    if plan.spec.hooks.is_some() {
-        // The number by which the host knows this process.
-        plan.hook_state.pid = plan.proc.own_pid().ok();
-    }
+    // Hooks in the container's namespaces get the number that is valid there (runtime.md, State).
+    plan.hook_state.pid = Some(rustix::process::getpid().as_raw_nonzero().get());
     let program = match prepare(plan, &channel, &fifo) {
         Ok(program) => program,
         Err(failure) => {
@@ -100,7 +100,7 @@ fn live_beside(plan: &mut ProcessPlan, channel: Channel) -> i32 {
     let prepared = (|| {
         process::begin(plan)?;
         terminal::connect(plan, None, &channel)?;
-        finish(plan, &channel, None)
+        finish(plan, true, &channel, None)
     })();
     let program = match prepared {
         Ok(program) => program,
@@ -127,15 +127,15 @@ fn prepare(plan: &mut Plan, channel: &Channel, fifo: &OwnedFd) -> Step<Program> 
     protect::apply(plan, &root)?;
     rootfs::finish(plan, &root)?;
     drop(root);
-    finish(&mut plan.process, channel, Some(fifo))
+    finish(&mut plan.process, false, channel, Some(fifo))
 }
 
 /// What the first process and an added one have in common: from privileged to the program's own rights.
-fn finish(plan: &mut ProcessPlan, channel: &Channel, fifo: Option<&OwnedFd>) -> Step<Program> {
-    process::schedule(plan)?;
+fn finish(plan: &mut ProcessPlan, added: bool, channel: &Channel, fifo: Option<&OwnedFd>) -> Step<Program> {
+    schedule::apply(plan, added)?;
     // Before the limits, which may allow no further descriptor.
     let environment = program::environment(&plan.process);
-    process::limits(&plan.process)?;
+    process::limits(plan)?;
     terminal::own_streams(&plan.process)?;
     close_rest(plan, channel, fifo)?;
     // Without no_new_privs only a privileged process can load a filter; with it, it is loaded as late as possible.

@@ -20,6 +20,8 @@ pub(crate) struct MountOptions {
     pub(crate) copy_up: bool,
     /// Translate ids; the flag says whether of all mounts below too.
     pub(crate) id_mapped: Option<bool>,
+    /// Change the mount that is there already.
+    pub(crate) remount: bool,
     /// Flags of the file system (`sync`, …), as fsconfig(2) names them.
     pub(crate) filesystem: Vec<String>,
     /// The file system's own options.
@@ -42,7 +44,7 @@ impl MountOptions {
     }
 
     /// Sorts the words. An option that contradicts an earlier one replaces it.
-    pub(crate) fn parse<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Result<Self, String> {
+    pub(crate) fn parse<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Self {
         let mut options = Self::default();
         for word in words {
             let word = word.as_ref();
@@ -55,11 +57,11 @@ impl MountOptions {
                 "tmpcopyup" => options.copy_up = true,
                 "idmap" => options.id_mapped = Some(false),
                 "ridmap" => options.id_mapped = Some(true),
-                "remount" => return Err("mount option \"remount\" is not supported".into()),
+                "remount" => options.remount = true,
                 _ => options.parse_flag(word),
             }
         }
-        Ok(options)
+        options
     }
 
     fn parse_flag(&mut self, word: &str) {
@@ -71,8 +73,11 @@ impl MountOptions {
             change(&mut self.recursive, *clears, *bits);
         } else if let Some((_, propagation, recursive)) = PROPAGATION.iter().find(|(name, ..)| *name == word) {
             self.propagation.push((*propagation, *recursive));
-        } else if FILESYSTEM.contains(&word) {
-            self.filesystem.push(word.to_owned());
+        } else if let Some((set, _)) = FILESYSTEM.iter().find(|(set, clear)| *set == word || *clear == Some(word)) {
+            self.filesystem.retain(|earlier| earlier != set);
+            if word == *set || self.remount {
+                self.filesystem.push(word.to_owned());
+            }
         } else {
             self.data.push(word.to_owned());
         }
@@ -136,11 +141,13 @@ const PROPAGATION: &[(&str, Propagation, bool)] = &[
     ("runbindable", Propagation::Unbindable, true),
 ];
 
-const FILESYSTEM: &[&str] = &["sync", "dirsync", "lazytime", "mand", "silent"];
+/// Flags of file systems, and what takes each back. A new file system has none, so the latter matter to a remount only.
+const FILESYSTEM: &[(&str, Option<&str>)] =
+    &[("sync", Some("async")), ("dirsync", None), ("lazytime", Some("nolazytime")), ("mand", Some("nomand"))];
 
-/// Words for what is so anyway, or what the kernel dropped.
-const IGNORED: &[&str] =
-    &["defaults", "async", "loud", "nomand", "nolazytime", "iversion", "noiversion", "acl", "noacl"];
+/// Words for what is so anyway: version numbers of inodes and access lists come with the file system, and fsconfig(2)
+/// gives its messages to the caller instead of the kernel's log, which `silent` and `loud` are about.
+const IGNORED: &[&str] = &["defaults", "silent", "loud", "iversion", "noiversion", "acl", "noacl"];
 
 /// `shared`, `rslave`, … as of `linux.rootfsPropagation`.
 pub(crate) fn propagation(word: &str) -> Option<(Propagation, bool)> {
@@ -151,10 +158,12 @@ pub(crate) fn propagation(word: &str) -> Option<(Propagation, bool)> {
 pub(crate) fn all_words() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().flat_map(|(word, ..)| [(*word).to_owned(), format!("r{word}")]);
     let propagation = PROPAGATION.iter().map(|(word, ..)| *word);
-    let more = ["bind", "rbind", "tmpcopyup", "idmap", "ridmap"].into_iter();
-    let plain = propagation.chain(FILESYSTEM.iter().copied()).chain(IGNORED.iter().copied()).chain(more);
+    let more = ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"].into_iter();
+    let flags = FILESYSTEM.iter().flat_map(|(set, clear)| [Some(*set), *clear]).flatten();
+    let plain = propagation.chain(flags).chain(IGNORED.iter().copied()).chain(more);
     let mut words: Vec<String> = attributes.chain(plain.map(str::to_owned)).collect();
     words.sort_unstable();
+    words.dedup();
     words
 }
 
@@ -164,8 +173,7 @@ mod tests {
 
     #[test]
     fn words_go_where_they_belong() {
-        let parsed =
-            MountOptions::parse(["rbind", "ro", "rnosuid", "rprivate", "size=64k", "sync", "defaults"]).unwrap();
+        let parsed = MountOptions::parse(["rbind", "ro", "rnosuid", "rprivate", "size=64k", "sync", "defaults"]);
         assert_eq!(parsed.bind, Some(Bind::Recursive));
         assert!(parsed.read_only());
         assert_eq!(parsed.recursive.set, Attributes::NO_SUID);
@@ -176,18 +184,38 @@ mod tests {
 
     #[test]
     fn the_last_word_wins() {
-        let parsed = MountOptions::parse(["ro", "noexec", "rw", "exec"]).unwrap();
+        let parsed = MountOptions::parse(["ro", "noexec", "rw", "exec"]);
         assert_eq!(parsed.attributes.set, 0);
         assert_eq!(parsed.attributes.clear, Attributes::READ_ONLY | Attributes::NO_EXEC);
-        let parsed = MountOptions::parse(["noatime", "strictatime"]).unwrap();
+        let parsed = MountOptions::parse(["noatime", "strictatime"]);
         assert_eq!(parsed.attributes, Attributes { set: Attributes::STRICT_ATIME, clear: Attributes::ATIME });
-        let parsed = MountOptions::parse(["strictatime", "relatime"]).unwrap();
+        let parsed = MountOptions::parse(["strictatime", "relatime"]);
         assert_eq!(parsed.attributes, Attributes { set: 0, clear: Attributes::ATIME });
     }
 
     #[test]
+    fn every_word_of_runc_is_known() {
+        let words = all_words();
+        for word in [
+            "acl async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noacl noatime nodev",
+            "nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime",
+            "rbind rdev rdiratime relatime remount rexec rnoatime rnodev rnodiratime rnoexec rnorelatime",
+            "rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid",
+            "rsymfollow runbindable rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable",
+        ]
+        .iter()
+        .flat_map(|line| line.split(' '))
+        {
+            assert!(words.iter().any(|known| known == word), "{word}");
+            assert!(MountOptions::parse([word]).data.is_empty(), "{word} goes to no file system");
+        }
+        let taken_back = MountOptions::parse(["sync", "lazytime", "async"]);
+        assert_eq!(taken_back.filesystem, ["lazytime"]);
+    }
+
+    #[test]
     fn relatime_is_not_recursive_elatime() {
-        let parsed = MountOptions::parse(["relatime", "rrelatime", "rw", "rrw", "ro", "rro"]).unwrap();
+        let parsed = MountOptions::parse(["relatime", "rrelatime", "rw", "rrw", "ro", "rro"]);
         assert!(parsed.data.is_empty(), "{parsed:?}");
     }
 }

@@ -21,8 +21,9 @@ use crate::channel::Channel;
 use crate::detached::Detached;
 use crate::error::{Error, Result};
 use crate::limits::{self, Filter};
-use crate::mount_options::{self, Bind, MountOptions};
+use crate::mount_options::{self, MountOptions};
 use crate::options::Stdio;
+use crate::{failure, idmap, validate};
 
 /// What the first process does until it waits to be started.
 #[derive(Debug)]
@@ -72,6 +73,10 @@ pub(crate) struct ProcessPlan {
     pub(crate) label_file: Option<OwnedFd>,
     /// Execution domain, as of personality(2).
     pub(crate) personality: Option<u64>,
+    /// The limit of descriptors that the caller had before it made room for the mounts.
+    pub(crate) file_limit: Option<rustix::process::Rlimit>,
+    /// Nodes that memory is taken from.
+    pub(crate) memory_policy: Option<spec::MemoryPolicy>,
 }
 
 /// A label or profile for execve(2).
@@ -96,7 +101,8 @@ pub(crate) struct Namespaces {
 pub(crate) struct Joined {
     pub(crate) kind: Kinds,
     pub(crate) file: OwnedFd,
-    pub(crate) path: String,
+    /// Which one of the configuration it is, for messages.
+    pub(crate) field: String,
 }
 
 /// One mount of the configuration.
@@ -117,6 +123,8 @@ pub(crate) enum MountSource {
     Filesystem(String, PathBuf),
     /// The cgroups, in whatever version the host has.
     Cgroup,
+    /// Nothing: the mount that is there is changed.
+    Present,
 }
 
 impl Plan {
@@ -136,14 +144,15 @@ impl Namespaces {
     /// Opens what is to be joined.
     pub(crate) fn open(linux: &spec::Linux) -> Result<Self> {
         let mut namespaces = Self::default();
-        for namespace in &linux.namespaces {
+        for (index, namespace) in linux.namespaces.iter().enumerate() {
             let Some(kind) = Kinds::from_name(&namespace.kind) else { continue };
             match namespace.path.as_deref().filter(|path| !path.is_empty()) {
                 None => namespaces.new |= kind,
                 Some(path) => {
+                    let field = format!("linux.namespaces[{index}].path: {path:?}");
                     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-                        .map_err(|errno| system(format!("opening namespace {path}"), errno))?;
-                    namespaces.joined.push(Joined { kind, file, path: path.to_owned() });
+                        .map_err(|errno| Error::Spec(format!("{field}: {}", failure::plain(&errno.into()))))?;
+                    namespaces.joined.push(Joined { kind, file, field });
                 }
             }
         }
@@ -166,30 +175,44 @@ pub(crate) fn system(operation: impl Into<String>, source: impl Into<std::io::Er
 
 /// The mounts of the configuration, with bind mounts opened.
 pub(crate) fn mounts(spec: &Spec, bundle: &Path, shared: bool) -> Result<Vec<MountPlan>> {
-    spec.mounts.iter().map(|mount| mount_plan(mount, bundle, shared)).collect()
+    let label = mount_label(spec)?;
+    (0..spec.mounts.len()).map(|index| mount_plan(spec, index, bundle, shared, label)).collect()
 }
 
-fn mount_plan(mount: &spec::Mount, bundle: &Path, shared: bool) -> Result<MountPlan> {
-    let mut options = MountOptions::parse(&mount.options)
-        .map_err(|message| Error::Spec(format!("mounts: {:?}: {message}", mount.destination)))?;
+fn mount_plan(spec: &Spec, index: usize, bundle: &Path, shared: bool, label: Option<&str>) -> Result<MountPlan> {
+    let mut options = validate::mount(spec, index)?;
+    let Some(mount) = spec.mounts.get(index) else { return Err(Error::Spec(format!("mounts[{index}]: missing"))) };
     let kind = mount.kind.as_deref().unwrap_or_default();
-    if kind == "bind" && options.bind.is_none() {
-        options.bind = Some(Bind::Alone);
-    }
     let source = mount.source.as_deref().unwrap_or_default();
-    let idmapped = options.id_mapped.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let source = match options.bind {
-        Some(bind) => MountSource::Tree(Detached::bind(bundle.join(source), bind, options.clone(), shared, mount)?),
-        None if idmapped => {
-            return Err(Error::Spec(format!("mounts: {:?}: only bind mounts can be id-mapped", mount.destination)));
-        }
-        None if kind.is_empty() => {
-            return Err(Error::Spec(format!("mounts: {:?} has no type", mount.destination)));
+        _ if options.remount => MountSource::Present,
+        Some(bind) => {
+            let translation = options.id_mapped.map(|recursive| idmap::Translation::new(spec, mount, recursive));
+            MountSource::Tree(Detached::bind(bundle.join(source), bind, options.clone(), shared, mount, translation)?)
         }
         None if kind == "cgroup" || kind == "cgroup2" => MountSource::Cgroup,
         None => MountSource::Filesystem(kind.to_owned(), source.into()),
     };
+    if let (MountSource::Filesystem(..), Some(label)) = (&source, label) {
+        // Those of the kernel's own have the labels that the policy gives them.
+        if !["proc", "sysfs", "mqueue"].contains(&kind) {
+            options.data.push(format!("context={label}"));
+        }
+    }
     Ok(MountPlan { destination: Path::new("/").join(&mount.destination), source, options })
+}
+
+/// `linux.mountLabel`; refused where nobody would look at it.
+fn mount_label(spec: &Spec) -> Result<Option<&str>> {
+    let label = spec.linux.as_ref().and_then(|linux| linux.mount_label.as_deref()).filter(|label| !label.is_empty());
+    if label.is_some() && !has_selinux() {
+        return Err(Error::Spec("linux.mountLabel: selinux is disabled or not supported by this kernel".into()));
+    }
+    Ok(label)
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// Whether `linux.rootfsPropagation` lets mounts travel outwards.
@@ -223,6 +246,11 @@ pub(crate) fn capabilities(from: &spec::Capabilities, warnings: &mut Vec<String>
     if !unknown.is_empty() {
         warnings.push(format!("ignoring unknown or unavailable capabilities: {}", unknown.join(", ")));
     }
+    let without_right = Set(sets.ambient.0 & !sets.ambient.and(sets.permitted).and(sets.inheritable).0);
+    if without_right != Set::default() {
+        let names = without_right.names().collect::<Vec<_>>().join(", ");
+        warnings.push(format!("ignoring ambient capabilities that are not permitted and inheritable: {names}"));
+    }
     Ok(sets)
 }
 
@@ -230,9 +258,10 @@ pub(crate) fn capabilities(from: &spec::Capabilities, warnings: &mut Vec<String>
 pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
     let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     if let Some(value) = named(&process.selinux_label) {
-        if !Path::new("/sys/fs/selinux/enforce").exists() {
+        if !has_selinux() {
             return Err(Error::Spec(
-                "selinux label is specified in config, but selinux is disabled or not supported".into(),
+                "process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported"
+                    .into(),
             ));
         }
         return Ok(Some(Label { kind: "selinux label", file: "attr/exec", value }));
@@ -241,7 +270,8 @@ pub(crate) fn label(process: &Process) -> Result<Option<Label>> {
         let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
         if !enabled.is_ok_and(|text| text.starts_with('Y')) {
             return Err(Error::Spec(
-                "apparmor profile specified in config, but apparmor is disabled or not supported".into(),
+                "process.apparmorProfile: apparmor profile specified in config, but apparmor is disabled or not supported"
+                    .into(),
             ));
         }
         return Ok(Some(Label {
@@ -292,6 +322,8 @@ impl ProcessPlan {
             label,
             label_file: None,
             personality: None,
+            file_limit: None,
+            memory_policy: None,
         })
     }
 }

@@ -8,6 +8,17 @@
 //!
 //! There is no directory for each container, since removing one makes some file systems wait for the disk. `@` is in no
 //! id, so names cannot be mistaken. The state is there while any of the three files is.
+//!
+//! **A loss of power.** Files are replaced by rename, so that a process that dies leaves the old content or the new one.
+//! They are not forced onto a disk: the state directory is below `/run`, which is a tmpfs nearly everywhere, and where it
+//! is not, waiting for the disk at each creation would cost more than the creation. Nothing in them matters after a
+//! restart of the machine anyway, since the container has ended with it. What has to hold is that remains of them do no
+//! harm, and these are told without trust in their content:
+//!
+//! * a record that names another boot of the machine is a stopped container, whatever process has its number now;
+//! * a file that is empty or torn can only come from a loss of power. Listing leaves it out and says so, everything else
+//!   is [`Error::Damaged`], and forced deletion removes all that may belong to it;
+//! * both give way when the id is used for a new container.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use sys::file::Durability;
 
 use crate::error::{Error, Result};
+use crate::rdt::Class;
 
 /// `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +38,9 @@ pub(crate) struct Record {
     pub(crate) id: String,
     /// The first process; 0 while it is being made.
     pub(crate) pid: i32,
+    /// The boot of the machine that it was made in.
+    #[serde(default)]
+    pub(crate) boot: String,
     /// When that process began, in clock ticks since boot: tells it from a later one with the same number.
     pub(crate) start_time: u64,
     /// Absolute path.
@@ -34,6 +49,9 @@ pub(crate) struct Record {
     pub(crate) created: String,
     /// Path of its cgroup below the hierarchies; none without own limits.
     pub(crate) cgroup: Option<PathBuf>,
+    /// Its class of service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<Class>,
     /// User id of whoever made it.
     pub(crate) owner: u32,
     /// Path of its root filesystem on the host, when it has one there.
@@ -85,7 +103,11 @@ impl Files {
         std::fs::create_dir_all(&self.root).map_err(|source| failed("creating", &self.root, source))?;
         let fifo = self.fifo();
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
-        match rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0) {
+        let make = || rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0);
+        if rustix::fs::access(self.path(STATE), rustix::fs::Access::EXISTS).is_ok() && self.is_of_the_past() {
+            self.remove(true)?;
+        }
+        match make() {
             Err(rustix::io::Errno::EXIST) => return Err(Error::Exists(self.id.clone())),
             Err(errno) => return Err(failed("creating", &fifo, errno.into())),
             Ok(()) => {}
@@ -96,6 +118,19 @@ impl Files {
             return Err(Error::Exists(self.id.clone()));
         }
         Ok(())
+    }
+
+    /// Whether there is any of the three.
+    pub(crate) fn exist(&self) -> bool {
+        [FIFO, CONFIG, STATE].iter().any(|name| rustix::fs::access(self.path(name), rustix::fs::Access::EXISTS).is_ok())
+    }
+
+    /// Whether the record is a remain of an earlier boot of the machine: by what it says, or because it is torn.
+    fn is_of_the_past(&self) -> bool {
+        match self.read_record() {
+            Ok(record) => !record.is_of_this_boot(),
+            Err(error) => matches!(error, Error::Damaged { .. }),
+        }
     }
 
     /// Removes them, the record last; true when there was something. With `thorough`, also what a process that was killed
@@ -138,7 +173,18 @@ impl Files {
     }
 }
 
-/// A crash of the machine takes the container with it, so only crashes of processes matter here.
+impl Record {
+    /// Whether the machine has not been started again since it was made.
+    pub(crate) fn is_of_this_boot(&self) -> bool {
+        self.boot == current_boot()
+    }
+}
+
+/// The kernel's name for this boot; empty where it does not say.
+pub(crate) fn current_boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
 fn write(path: &Path, value: &impl Serialize) -> Result<()> {
     serde_json::to_vec(value)
         .map_err(io::Error::from)
@@ -150,7 +196,11 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path, id: &str) -> Result<T> {
     match std::fs::read(path) {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(id.to_owned())),
         Err(source) => Err(failed("reading", path, source)),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| failed("reading", path, error.into())),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
+            id: id.to_owned(),
+            path: path.to_owned(),
+            reason: if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() },
+        }),
     }
 }
 

@@ -1,16 +1,28 @@
 //! What a configuration must be like before anything is made from it. Whatever is not supported is refused here, by
 //! the name of its field.
+//!
+//! Every sentence begins with the JSON path of the field: `linux.devices[2].path: …`. Checks that need the machine
+//! (files, other namespaces, the kernel's features) are made where the thing itself is made.
 
-use std::collections::BTreeSet;
-use std::path::{Component, Path};
+mod linux;
+mod mapped;
+mod process;
 
-use oci::spec::{IdMapping, Linux, Process, Spec};
+use std::fmt::Display;
+use std::path::Path;
+
+use oci::spec::{Hook, Mount, Spec};
 use sys::namespace::Kinds;
 
 use crate::error::{Error, Result};
+use crate::mount_options::{Bind, MountOptions};
 
-fn invalid<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::Spec(message.into()))
+pub(crate) use linux::{intel_rdt, parameter_path};
+pub(crate) use mapped::user as user_is_mapped;
+pub(crate) use process::process;
+
+fn invalid<T>(field: impl Display, message: impl Display) -> Result<T> {
+    Err(Error::Spec(format!("{field}: {message}")))
 }
 
 /// Letters, digits and `_+-.`, and no name of a directory.
@@ -24,245 +36,164 @@ pub(crate) fn id(id: &str) -> Result<()> {
 
 /// A configuration to make a container from.
 pub(crate) fn spec(spec: &Spec) -> Result<()> {
-    let Some(linux) = &spec.linux else { return invalid("linux: missing") };
-    let Some(process) = &spec.process else { return invalid("process: missing") };
     version(&spec.oci_version)?;
-    let kinds = namespaces(linux)?;
-    if !kinds.contains(Kinds::MOUNT) {
-        return invalid("linux.namespaces: a container without a mount namespace is not supported");
+    let Some(linux) = &spec.linux else { return invalid("linux", "missing") };
+    let Some(process) = &spec.process else { return invalid("process", "missing") };
+    let kinds = linux::check(linux)?;
+    if !kinds.contains(Kinds::USER) && !rustix::process::geteuid().is_root() {
+        return invalid("linux.namespaces", "rootless container requires user namespaces");
     }
-    if !kinds.contains(Kinds::UTS) && (spec.hostname.is_some() || spec.domainname.is_some()) {
-        let is_set = |name: &Option<String>| name.as_deref().is_some_and(|name| !name.is_empty());
-        if is_set(&spec.hostname) || is_set(&spec.domainname) {
-            return invalid("unable to set hostname without a private UTS namespace");
+    names(spec, kinds)?;
+    if let Some(root) = &spec.root {
+        text("root.path", &root.path)?;
+    }
+    for key in spec.annotations.keys() {
+        if key.is_empty() {
+            return invalid("annotations", "a key is empty");
         }
     }
-    id_mappings(linux, kinds)?;
-    if !kinds.contains(Kinds::USER) && !rustix::process::geteuid().is_root() {
-        return invalid("rootless container requires user namespaces");
-    }
-    mapped_ids(spec, linux)?;
-    if !linux.time_offsets.is_empty() && !kinds.contains(Kinds::TIME) {
-        return invalid("linux.timeOffsets: needs a time namespace");
-    }
-    if let Some(clock) = linux.time_offsets.keys().find(|clock| !["monotonic", "boottime"].contains(&clock.as_str())) {
-        return invalid(format!("linux.timeOffsets: unknown clock {clock:?}"));
-    }
-    for name in linux.sysctl.keys() {
-        sysctl(name, linux, kinds)?;
-    }
-    unsupported(linux)?;
-    paths(spec, linux)?;
+    mapped::ids(spec, linux)?;
+    hooks(spec)?;
     self::process(process)
 }
 
 fn version(version: &str) -> Result<()> {
-    // 1.x in any spelling; the fields that newer versions add are refused where they would change what runs.
-    if version.is_empty() || version.starts_with("1.") {
+    if version.is_empty() {
+        return invalid("ociVersion", "missing");
+    }
+    let mut numbers = version.split(['-', '+']).next().unwrap_or_default().split('.');
+    let is_number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    // 1.x of any kind: a newer version only adds fields, and says that unknown ones are to be ignored.
+    if numbers.next() == Some("1") && is_number(numbers.next()) && is_number(numbers.next()) {
         return Ok(());
     }
-    invalid(format!("ociVersion: {version:?} is not supported"))
+    invalid("ociVersion", format!("{version:?} is not supported, 1.x.y is"))
 }
 
-fn namespaces(linux: &Linux) -> Result<Kinds> {
-    let mut seen = BTreeSet::new();
-    let mut kinds = Kinds::default();
-    for namespace in &linux.namespaces {
-        let Some(kind) = Kinds::from_name(&namespace.kind) else {
-            return invalid(format!("linux.namespaces: unknown type {:?}", namespace.kind));
-        };
-        if !seen.insert(&namespace.kind) {
-            return invalid(format!("malformed spec file: duplicated ns {:?}", namespace.kind));
+/// `sethostname` and `setdomainname` take this many bytes.
+const MAX_NAME: usize = 64;
+
+fn names(spec: &Spec, kinds: Kinds) -> Result<()> {
+    for (field, name) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+        let Some(name) = name.as_deref().filter(|name| !name.is_empty()) else { continue };
+        if !kinds.contains(Kinds::UTS) {
+            return invalid(field, format!("unable to set {field} without a private UTS namespace"));
         }
-        kinds |= kind;
-    }
-    Ok(kinds)
-}
-
-fn id_mappings(linux: &Linux, kinds: Kinds) -> Result<()> {
-    let user = linux.namespaces.iter().find(|namespace| namespace.kind == "user");
-    let joins = user.is_some_and(|namespace| namespace.path.as_deref().is_some_and(|path| !path.is_empty()));
-    let mapped = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
-    if mapped && !kinds.contains(Kinds::USER) {
-        return invalid("user namespace mappings specified, but user namespace isn't enabled in the config");
-    }
-    if kinds.contains(Kinds::USER) && !joins && (linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty()) {
-        return invalid("user namespaces enabled, but no uid and gid mappings found");
+        if name.len() > MAX_NAME {
+            return invalid(field, format!("longer than {MAX_NAME} bytes"));
+        }
+        text(field, name)?;
     }
     Ok(())
 }
 
-fn is_mapped(map: &[IdMapping], id: u32) -> bool {
-    map.iter().any(|range| id >= range.container_id && id - range.container_id < range.size)
+/// What goes to the kernel as a C string.
+fn text(field: impl Display, value: &str) -> Result<()> {
+    if value.contains('\0') { invalid(field, "contains a NUL byte") } else { Ok(()) }
 }
 
-/// In a user namespace that is made for it, a container can only name ids that are mapped.
-fn mapped_ids(spec: &Spec, linux: &Linux) -> Result<()> {
-    if linux.uid_mappings.is_empty() || linux.gid_mappings.is_empty() {
-        return Ok(());
+fn absolute(field: impl Display, path: &str) -> Result<()> {
+    if path.is_empty() {
+        return invalid(field, "missing");
     }
-    for (map, field) in [(&linux.uid_mappings, "uidMappings"), (&linux.gid_mappings, "gidMappings")] {
-        if !is_mapped(map, 0) {
-            return invalid(format!("linux.{field}: id 0 of the container must be mapped"));
-        }
+    if !Path::new(path).is_absolute() {
+        return invalid(field, format!("{path:?} is not an absolute path"));
     }
-    let Some(process) = &spec.process else { return Ok(()) };
-    user_is_mapped(process, linux)?;
-    for mount in &spec.mounts {
-        for option in &mount.options {
-            let (map, id) = match option.split_once('=') {
-                Some(("uid", id)) => (&linux.uid_mappings, id),
-                Some(("gid", id)) => (&linux.gid_mappings, id),
-                _ => continue,
-            };
-            if id.parse().is_ok_and(|id| !is_mapped(map, id)) {
-                let name = &mount.destination;
-                return invalid(format!("mounts: {name:?}: option {option:?} names an id that is not mapped"));
-            }
-        }
-    }
-    Ok(())
+    text(field, path)
 }
 
-/// The user of a process, where it can be told: the maps of a user namespace that is joined are not known here.
-pub(crate) fn user_is_mapped(process: &Process, linux: &Linux) -> Result<()> {
-    let check = |map: &[IdMapping], id: u32, field: &str| {
-        if map.is_empty() || is_mapped(map, id) {
-            Ok(())
-        } else {
-            invalid(format!("process.user.{field}: {id} is not mapped in the user namespace"))
-        }
-    };
-    let user = &process.user;
-    check(&linux.uid_mappings, user.uid, "uid")?;
-    check(&linux.gid_mappings, user.gid, "gid")?;
-    user.additional_gids.iter().try_for_each(|gid| check(&linux.gid_mappings, *gid, "additionalGids"))
-}
-
-/// Only what belongs to a namespace of the container's own may be changed: anything else would change the host.
-fn sysctl(name: &str, linux: &Linux, kinds: Kinds) -> Result<()> {
-    const IPC: &[&str] = &[
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
+fn hooks(spec: &Spec) -> Result<()> {
+    let Some(all) = &spec.hooks else { return Ok(()) };
+    let kinds: [(&str, &[Hook]); 6] = [
+        ("prestart", &all.prestart),
+        ("createRuntime", &all.create_runtime),
+        ("createContainer", &all.create_container),
+        ("startContainer", &all.start_container),
+        ("poststart", &all.poststart),
+        ("poststop", &all.poststop),
     ];
-    let dotted = name.replace('/', ".");
-    if dotted.split('.').any(str::is_empty) {
-        return invalid(format!("linux.sysctl: {name:?} is no kernel parameter"));
-    }
-    if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
-        return match kinds.contains(Kinds::IPC) {
-            true => Ok(()),
-            false => invalid(format!("sysctl {name:?} is not allowed in the hosts ipc namespace")),
-        };
-    }
-    if dotted.starts_with("net.") {
-        let network = linux.namespaces.iter().find(|namespace| namespace.kind == "network");
-        let own = |path: &str| {
-            let same = |a: &Path, b: &Path| Some(rustix::fs::stat(a).ok()?.st_ino == rustix::fs::stat(b).ok()?.st_ino);
-            same(Path::new(path), Path::new("/proc/self/ns/net")) != Some(true)
-        };
-        return match network {
-            Some(network) if network.path.as_deref().is_none_or(|path| path.is_empty() || own(path)) => Ok(()),
-            _ => invalid(format!("sysctl {name:?} not allowed in host network namespace")),
-        };
-    }
-    if kinds.contains(Kinds::UTS) {
-        match dotted.as_str() {
-            "kernel.domainname" => return Ok(()),
-            "kernel.hostname" => {
-                return invalid(
-                    "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field",
-                );
+    for (kind, hooks) in kinds {
+        for (index, hook) in hooks.iter().enumerate() {
+            let field = |name: &str| format!("hooks.{kind}[{index}].{name}");
+            absolute(field("path"), &hook.path)?;
+            hook.args.iter().try_for_each(|word| text(field("args"), word))?;
+            hook.env.iter().try_for_each(|word| text(field("env"), word))?;
+            if let Some(timeout) = hook.timeout.filter(|timeout| *timeout <= 0) {
+                return invalid(field("timeout"), format!("{timeout} is not greater than zero"));
             }
-            _ => {}
-        }
-    }
-    invalid(format!("sysctl {name:?} is not in a separate kernel namespace"))
-}
-
-fn unsupported(linux: &Linux) -> Result<()> {
-    if linux.intel_rdt.is_some() {
-        return invalid("linux.intelRdt: not supported");
-    }
-    if !linux.net_devices.is_empty() {
-        return invalid("linux.netDevices: not supported");
-    }
-    if linux.mount_label.as_deref().is_some_and(|label| !label.is_empty()) {
-        return invalid("linux.mountLabel: SELinux labels of mounts are not supported");
-    }
-    if let Some(personality) = &linux.personality {
-        if !["LINUX", "LINUX32"].contains(&personality.domain.as_str()) {
-            return invalid(format!("linux.personality: unknown domain {:?}", personality.domain));
-        }
-        if !personality.flags.is_empty() {
-            return invalid("linux.personality.flags: not supported");
-        }
-    }
-    if let Some(word) = linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty())
-        && crate::mount_options::propagation(word).is_none()
-    {
-        return invalid(format!("rootfsPropagation={word} is not supported"));
-    }
-    Ok(())
-}
-
-fn paths(spec: &Spec, linux: &Linux) -> Result<()> {
-    for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
-        if !Path::new(path).is_absolute() {
-            return invalid(format!("linux.maskedPaths and readonlyPaths: {path:?} is not absolute"));
-        }
-    }
-    if let Some(device) = linux.devices.iter().find(|device| !Path::new(&device.path).is_absolute()) {
-        return invalid(format!("linux.devices: {:?} is not absolute", device.path));
-    }
-    if let Some(path) = linux.cgroups_path.as_deref()
-        && Path::new(path).components().any(|component| component == Component::ParentDir)
-    {
-        return invalid(format!("linux.cgroupsPath: {path:?} leads out of itself"));
-    }
-    for mount in &spec.mounts {
-        if mount.destination.is_empty() {
-            return invalid("mounts: a destination is missing");
         }
     }
     Ok(())
 }
 
-/// A process, the first one or an added one.
-pub(crate) fn process(process: &Process) -> Result<()> {
-    if process.args.is_empty() {
-        return invalid("process.args: must not be empty");
+/// The options of a mount, sorted and checked against its other fields.
+pub(crate) fn mount(spec: &Spec, index: usize) -> Result<MountOptions> {
+    let Some(mount) = spec.mounts.get(index) else { return Ok(MountOptions::default()) };
+    let field = |name: &str| format!("mounts[{index}].{name}");
+    let destination = &mount.destination;
+    if destination.is_empty() {
+        return invalid(field("destination"), "missing");
     }
-    if process.cwd.is_empty() {
-        return invalid("Cwd property must not be empty");
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    let source = mount.source.as_deref().unwrap_or_default();
+    text(field("destination"), destination)?;
+    text(field("type"), kind)?;
+    text(field("source"), source)?;
+    mount.options.iter().try_for_each(|word| text(field("options"), word))?;
+    let mut options = MountOptions::parse(&mount.options);
+    if kind == "bind" && options.bind.is_none() {
+        options.bind = Some(Bind::Alone);
     }
-    if !Path::new(&process.cwd).is_absolute() {
-        return invalid("Cwd must be an absolute path");
-    }
-    let has_nul = |text: &String| text.contains('\0');
-    if process.args.iter().chain(&process.env).any(has_nul) || process.cwd.contains('\0') {
-        return invalid("process: a string contains a NUL byte");
-    }
-    if let Some(score) = process.oom_score_adj.filter(|score| !(-1000..=1000).contains(score)) {
-        return invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000"));
-    }
-    let mut seen = BTreeSet::new();
-    for limit in &process.rlimits {
-        if sys::user::resource(&limit.kind).is_none() {
-            return invalid(format!("invalid rlimit type: {:?}", limit.kind));
+    if options.remount {
+        if options.copy_up || options.id_mapped.is_some() {
+            return invalid(
+                field("options"),
+                format!("{destination:?}: a remount can be neither copied nor id-mapped"),
+            );
         }
-        if !seen.insert(&limit.kind) {
-            return invalid(format!("process.rlimits: {} is there twice", limit.kind));
+    } else if options.bind.is_some() {
+        if source.is_empty() {
+            return invalid(field("source"), format!("missing for the bind mount at {destination:?}"));
         }
-        if limit.soft > limit.hard {
-            return invalid(format!("process.rlimits: the soft limit of {} is above the hard one", limit.kind));
+        if let Some(word) = options.data.first() {
+            return invalid(
+                field("options"),
+                format!("{word:?}: bind mounts cannot have any filesystem-specific options applied"),
+            );
         }
+    } else if kind.is_empty() {
+        return invalid(field("type"), format!("missing for the mount at {destination:?}"));
     }
-    Ok(())
+    if options.copy_up && (kind != "tmpfs" || options.bind.is_some()) {
+        return invalid(field("options"), format!("\"tmpcopyup\": {destination:?} is no tmpfs"));
+    }
+    id_mapping(spec, mount, &field, &mut options)?;
+    Ok(options)
+}
+
+fn id_mapping(spec: &Spec, mount: &Mount, field: &dyn Fn(&str) -> String, options: &mut MountOptions) -> Result<()> {
+    let explicit = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if explicit && options.id_mapped.is_none() {
+        options.id_mapped = Some(false);
+    }
+    if options.id_mapped.is_none() {
+        return Ok(());
+    }
+    if options.bind.is_none() {
+        return invalid(field("options"), "only bind mounts can be id-mapped");
+    }
+    if explicit && mount.uid_mappings.is_empty() {
+        return invalid(field("uidMappings"), "missing beside gidMappings");
+    }
+    if explicit && mount.gid_mappings.is_empty() {
+        return invalid(field("gidMappings"), "missing beside uidMappings");
+    }
+    if !explicit && spec.namespace("user").is_none() {
+        return invalid(
+            field("uidMappings"),
+            "an id-mapped mount needs uidMappings and gidMappings, or a user namespace whose mappings it can take",
+        );
+    }
+    linux::id_map(&field("uidMappings"), &mount.uid_mappings)?;
+    linux::id_map(&field("gidMappings"), &mount.gid_mappings)
 }

@@ -314,8 +314,9 @@ impl Monitor {
             self.oom = None;
             let kills = self.config.cgroup().and_then(|c| c.oom_kills().ok());
             exit.oom = kills.is_some_and(|kills| kills > 0);
-            if let Err(error) = container.delete(true) {
-                eprintln!("gantry shim: cannot remove what is left of the container: {error}");
+            match container.delete(true) {
+                Ok(warnings) => warnings.iter().for_each(|warning| eprintln!("gantry shim: {warning}")),
+                Err(error) => eprintln!("gantry shim: cannot remove what is left of the container: {error}"),
             }
         }
         // A container that was never started has no end to record.

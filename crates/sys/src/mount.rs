@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
 
 /// Attributes of one mount (not of the file system), as of mount_setattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -113,19 +115,42 @@ pub fn new_filesystem(
         rustix::mount::fsconfig_set_string(context, "source", source)
             .map_err(|errno| failed(format!("source {}", source.display()), errno))?;
     }
-    for option in options {
-        match option.split_once('=') {
-            Some((key, value)) => rustix::mount::fsconfig_set_string(context, key, value),
-            None => rustix::mount::fsconfig_set_flag(context, option.as_str()),
-        }
-        .map_err(|errno| failed(format!("option {option:?}"), errno))?;
-    }
+    set_options(context, options)?;
     if read_only {
         rustix::mount::fsconfig_set_flag(context, "ro").map_err(|errno| failed("option \"ro\"".into(), errno))?;
     }
     rustix::mount::fsconfig_create(context).map_err(|errno| failed(format!("creating {fstype}"), errno))?;
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attributes as u32))
         .map_err(|errno| failed(format!("mounting {fstype}"), errno))
+}
+
+fn set_options(context: BorrowedFd<'_>, options: &[String]) -> Result<(), Error> {
+    for option in options {
+        match option.split_once('=') {
+            Some((key, value)) => rustix::mount::fsconfig_set_string(context, key, value),
+            None => rustix::mount::fsconfig_set_flag(context, option.as_str()),
+        }
+        .map_err(|errno| Error {
+            operation: format!("option {option:?}"),
+            source: errno.into(),
+            messages: messages(context),
+        })?;
+    }
+    Ok(())
+}
+
+/// Changes options of the file system that `root`, the root of a mount, is open on. All its mounts are affected.
+pub fn reconfigure(root: BorrowedFd<'_>, options: &[String]) -> Result<(), Error> {
+    let plain = |errno: rustix::io::Errno| Error {
+        operation: "remount".to_owned(),
+        source: errno.into(),
+        messages: Vec::new(),
+    };
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    let context = rustix::mount::fspick(root, "", flags).map_err(plain)?;
+    let context = context.as_fd();
+    set_options(context, options)?;
+    rustix::mount::fsconfig_reconfigure(context).map_err(|errno| Error { messages: messages(context), ..plain(errno) })
 }
 
 /// The kernel's own sentences about a context, e.g. `e overlay: …` without their first letter.

@@ -129,6 +129,8 @@ pub struct Scheduling {
     pub deadline: u64,
     /// Nanoseconds.
     pub period: u64,
+    /// Bounds of utilisation, which the specification has flags and no values for.
+    clamps: [u32; 2],
 }
 
 /// Sets the scheduling policy.
@@ -136,5 +138,23 @@ pub fn set_scheduling(mut scheduling: Scheduling) -> io::Result<()> {
     scheduling.size = size_of::<Scheduling>() as u32;
     // SAFETY: the kernel reads a `sched_attr` of the size that its first field says.
     let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const scheduling, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where memory of the calling thread is taken from, set_mempolicy(2): `MPOL_*` with its flags, and numbers of nodes.
+pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> io::Result<()> {
+    let bits = usize::BITS as usize;
+    let words = nodes.iter().max().map_or(0, |highest| highest / bits + 1);
+    let mut mask = vec![0_usize; words];
+    for node in nodes {
+        if let Some(word) = mask.get_mut(node / bits) {
+            *word |= 1 << (node % bits);
+        }
+    }
+    // The kernel counts the bits from 1.
+    let count = if mask.is_empty() { 0 } else { words * bits + 1 };
+    let pointer = if mask.is_empty() { std::ptr::null() } else { mask.as_ptr() };
+    // SAFETY: the kernel reads as many bits as `count` says, less one.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode as libc::c_int, pointer, count) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

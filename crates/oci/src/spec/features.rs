@@ -45,6 +45,8 @@ pub struct LinuxFeatures {
     pub intel_rdt: Enabled,
     /// Extensions of mounts.
     pub mount_extensions: MountExtensions,
+    /// Network devices that go into the container.
+    pub net_devices: Enabled,
 }
 
 /// Whether something is compiled in.

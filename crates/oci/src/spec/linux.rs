@@ -51,6 +51,9 @@ pub struct Linux {
     /// Intel Resource Director Technology.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<IntelRdt>,
+    /// Where memory is taken from on a machine with several nodes, set_mempolicy(2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Execution domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
@@ -157,6 +160,26 @@ pub struct IntelRdt {
     /// Monitor memory bandwidth.
     #[serde(rename = "enableMBM", skip_serializing_if = "is_false")]
     pub enable_mbm: bool,
+    /// Monitored in a group of its own.
+    #[serde(skip_serializing_if = "is_false")]
+    pub enable_monitoring: bool,
+    /// Fields that are not known here, kept as they came.
+    #[serde(flatten)]
+    pub other: Other,
+}
+
+/// Where memory is taken from.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemoryPolicy {
+    /// `MPOL_*`
+    pub mode: String,
+    /// Nodes, `0-3,7`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<String>,
+    /// `MPOL_F_*`
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "super::null_as_default")]
+    pub flags: Vec<String>,
     /// Fields that are not known here, kept as they came.
     #[serde(flatten)]
     pub other: Other,

@@ -38,9 +38,10 @@ pub(super) fn delete(context: &Context) -> Outcome {
     let force = context.arguments.is_set("force");
     let id = context.arguments.word(0);
     match load(context) {
-        Ok(container) => container.delete(force)?,
+        Ok(container) => container.delete(force)?.iter().for_each(|warning| context.log.warning(warning)),
         // Made halfway by somebody who was killed; whoever deletes it wants it gone.
         Err(Error::NotFound(_)) if Container::remove_leftovers(&context.root, id)? || force => {}
+        Err(Error::Damaged { .. }) if force => drop(Container::remove_leftovers(&context.root, id)?),
         Err(error) => return Err(error.into()),
     }
     Ok(0)

@@ -47,14 +47,15 @@ fn describe() -> Features {
                     "SCMP_CMP_MASKED_EQ",
                     "SCMP_CMP_NE",
                 ]),
-                archs: words(&["SCMP_ARCH_AARCH64", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"]),
+                archs: sys::seccomp::Architecture::names(),
                 known_flags: words(FLAGS),
                 supported_flags: words(FLAGS),
             },
             apparmor: enabled,
             selinux: enabled,
-            intel_rdt: Enabled::default(),
+            intel_rdt: enabled,
             mount_extensions: MountExtensions { idmap: enabled },
+            net_devices: enabled,
         },
         ..Features::default()
     }

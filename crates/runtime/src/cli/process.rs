@@ -10,6 +10,7 @@ use sys::file::Durability;
 use super::flags::Parsed;
 use super::foreground::Foreground;
 use super::{Context, Failure, Outcome};
+use crate::config;
 use crate::conversation::send_to;
 use crate::{Container, CreateOptions, Created, ExecOptions, Stdio};
 
@@ -42,7 +43,7 @@ pub(super) fn run(context: &Context) -> Outcome {
     let Some(foreground) = foreground else { return Ok(0) };
     let code = foreground.follow(&created.pidfd, created.console.take());
     if !context.arguments.is_set("keep") {
-        created.container.delete(true)?;
+        warn(context, &created.container.delete(true)?);
     }
     code
 }
@@ -165,8 +166,8 @@ pub(super) fn exec(context: &Context) -> Outcome {
 /// The process of `--process`, or the container's own with what the flags change.
 fn exec_process(arguments: &Parsed, spec: &Spec) -> Result<Process, Failure> {
     if let Some(path) = arguments.value("process") {
-        let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
-        return Ok(serde_json::from_slice(&bytes).map_err(|error| format!("{path}: {error}"))?);
+        let bytes = config::read(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
+        return Ok(config::parse(&bytes).map_err(|error| format!("{path}: process.{error}"))?);
     }
     let Some((_, command @ [_, ..])) = arguments.words.split_first() else {
         return Err("process args cannot be empty".into());

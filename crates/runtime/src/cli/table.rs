@@ -9,7 +9,9 @@ use crate::Container;
 use super::{Context, Outcome};
 
 pub(super) fn list(context: &Context) -> Outcome {
-    let containers = Container::list(&context.root)?;
+    let mut warnings = Vec::new();
+    let containers = Container::list(&context.root, &mut warnings)?;
+    warnings.iter().for_each(|warning| context.log.warning(warning));
     if context.arguments.is_set("quiet") {
         for container in &containers {
             println!("{}", container.id());

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use oci::spec::{BlockIo, Cpu, Memory, Pids, Resources};
+use oci::spec::{BlockIo, Cpu, IntelRdt, Memory, Pids, Resources};
 
 use super::flags::Parsed;
 use super::{Context, Failure, Outcome};
@@ -10,17 +10,21 @@ use crate::Container;
 
 pub(super) fn update(context: &Context) -> Outcome {
     let arguments = &context.arguments;
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if arguments.value(flag).is_some() {
-            return Err(format!("--{flag} is not supported").into());
-        }
-    }
     let mut container = Container::load(&context.root, arguments.word(0))?;
     let resources = match arguments.value("resources") {
         Some(path) => read(path)?,
         None => from_flags(arguments)?,
     };
     container.update(&resources)?;
+    let schema = |flag: &str| arguments.value(flag).filter(|text| !text.is_empty()).map(str::to_owned);
+    let rdt = IntelRdt {
+        l3_cache_schema: schema("l3-cache-schema"),
+        mem_bw_schema: schema("mem-bw-schema"),
+        ..IntelRdt::default()
+    };
+    if rdt != IntelRdt::default() {
+        container.update_rdt(&rdt)?;
+    }
     Ok(0)
 }
 
@@ -32,7 +36,7 @@ fn read(path: &str) -> Result<Resources, Failure> {
         std::fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text))
     };
     read.map_err(|error| format!("{path}: {error}"))?;
-    Ok(serde_json::from_str(&text).map_err(|error| format!("{path}: {error}"))?)
+    Ok(crate::config::parse(text.as_bytes()).map_err(|error| format!("{path}: {error}"))?)
 }
 
 fn number<T: std::str::FromStr>(arguments: &Parsed, flag: &str) -> Result<Option<T>, Failure> {

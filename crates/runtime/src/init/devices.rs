@@ -69,26 +69,35 @@ fn one(device: &Device, root: &Root, bind: bool) -> Step {
     let kind = match device.kind.as_str() {
         "b" => FileType::BlockDevice,
         "p" => FileType::Fifo,
-        "c" | "u" | "" => FileType::CharacterDevice,
-        other => return Err(Failure::new(Stage::Rootfs, format!("{}: unknown type {other:?}", what()))),
+        _ => FileType::CharacterDevice,
     };
-    let number = |value: Option<i64>| u32::try_from(value.unwrap_or_default());
-    let (Ok(major), Ok(minor)) = (number(device.major), number(device.minor)) else {
-        return Err(Failure::new(Stage::Rootfs, format!("{}: no device number", what())));
-    };
+    let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
+    let number = if kind == FileType::Fifo { 0 } else { makedev(number(device.major), number(device.minor)) };
     if bind {
-        return bind_device(path, root, kind, makedev(major, minor));
+        return bind_device(path, root, kind, number);
     }
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);
     let owner = (device.uid.unwrap_or_default(), device.gid.unwrap_or_default());
-    match root.make_node(path, kind, mode, makedev(major, minor), owner) {
-        // What the image or an earlier mount has there stays, as with runc.
-        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
-            bind_device(path, root, kind, makedev(major, minor))
-        }
+    match root.make_node(path, kind, mode, number, owner) {
+        // What the image or an earlier mount has there stays, if it is that device.
+        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => is_there(path, root, kind, number),
+        Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => bind_device(path, root, kind, number),
         result => result.with_context(Stage::Rootfs, what),
     }
+}
+
+/// A file of another kind or number under the name of a device is an error (runtime specification,
+/// config-linux.md#devices).
+fn is_there(path: &Path, root: &Root, kind: FileType, device: Dev) -> Step {
+    let what = || format!("device {}", path.display());
+    let (parent, name) = root.parent(path).with_context(Stage::Rootfs, what)?;
+    let found = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).with_context(Stage::Rootfs, what)?;
+    let same = FileType::from_raw_mode(found.st_mode) == kind && (kind == FileType::Fifo || found.st_rdev == device);
+    // The image may have a link to a device of another name.
+    if same || FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+        return Ok(());
+    }
+    Err(Failure::new(Stage::Rootfs, format!("{}: there is a file of this name that is not the device", what())))
 }
 
 /// The host's device, if it is the one that is meant: in a mount namespace that is joined the path is not the host's.
@@ -114,7 +123,7 @@ fn links(root: &Root) -> Step {
     }
     // Whatever the image has there, terminals come from the container's own devpts.
     if let Ok((parent, name)) = root.parent(Path::new("/dev/ptmx")) {
-        match rustix::fs::unlinkat(&parent, name, rustix::fs::AtFlags::empty()) {
+        match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT | Errno::ROFS | Errno::BUSY) => {}
             Err(errno) => return Err(errno).context(Stage::Rootfs, "removing /dev/ptmx"),
         }

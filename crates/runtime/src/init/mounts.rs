@@ -38,6 +38,7 @@ pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step 
         MountSource::Tree(tree) => return bind(mount, tree, rootfs),
         MountSource::Filesystem(fstype, source) => filesystem(mount, fstype, source, rootfs),
         MountSource::Cgroup => cgroup_mount::make(plan, mount, rootfs),
+        MountSource::Present => remount(mount, rootfs),
     };
     result.map_err(|failure| named(mount, failure))
 }
@@ -53,6 +54,7 @@ fn label(mount: &MountPlan) -> &str {
         MountSource::Tree(..) => "bind",
         MountSource::Filesystem(fstype, source) => source.to_str().filter(|s| !s.is_empty()).unwrap_or(fstype),
         MountSource::Cgroup => "cgroup",
+        MountSource::Present => "remount",
     }
 }
 
@@ -180,6 +182,27 @@ fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootF
         rootfs.late_read_only.push(tree);
     }
     Ok(())
+}
+
+/// Changes a mount that an earlier entry made, or that the image's part of the root is. What is not named stays.
+///
+/// `ro` and the like are about the mount alone; the file system itself, which others may use too, is touched only when
+/// the entry names an option of its own.
+fn remount(mount: &MountPlan, rootfs: &RootFs) -> Step {
+    let options = &mount.options;
+    let place = rootfs.root.resolve(&mount.destination).context(Stage::Rootfs, "finding it")?;
+    if !mount::is_mount_root(place.as_fd()).context(Stage::Rootfs, "statx")? {
+        return Err(Failure::new(Stage::Rootfs, "remount: nothing is mounted there"));
+    }
+    let data = [options.filesystem.as_slice(), options.data.as_slice()].concat();
+    if options.bind.is_none() && !data.is_empty() {
+        mount::reconfigure(place.as_fd(), &data).map_err(|error| Failure {
+            stage: Stage::Rootfs,
+            errno: error.source.raw_os_error(),
+            message: mount_message(&error),
+        })?;
+    }
+    detached::finish(place.as_fd(), options).context(Stage::Rootfs, "mount_setattr")
 }
 
 /// The file system's own words first, as far as there are any.

@@ -32,12 +32,12 @@ pub(crate) fn enter(plan: &Plan, channel: &Channel, fifo: &OwnedFd) -> Step {
             Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && !user.is_empty() => {
                 refused.push(one);
             }
-            result => result.with_context(Stage::Namespaces, || format!("joining namespace {}", one.path))?,
+            result => result.with_context(Stage::Namespaces, || format!("joining the namespace of {}", one.field))?,
         }
     }
     for one in user.into_iter().chain(refused) {
         namespace::enter(one.file.as_fd(), one.kind)
-            .with_context(Stage::Namespaces, || format!("joining namespace {}", one.path))?;
+            .with_context(Stage::Namespaces, || format!("joining the namespace of {}", one.field))?;
     }
     Ok(())
 }
@@ -58,6 +58,10 @@ pub(super) fn settle(plan: &mut Plan, channel: &Channel) -> Step {
     own_files(plan)?;
     if plan.namespaces.changes_user() {
         become_root()?;
+    }
+    if plan.spec.linux.as_ref().is_some_and(|linux| !linux.net_devices.is_empty()) {
+        channel.send(&Message::NetDevices, None).context(Stage::Namespaces, "asking for network devices")?;
+        channel.wait_for_answer().context(Stage::Namespaces, "waiting for network devices")?;
     }
     Ok(())
 }

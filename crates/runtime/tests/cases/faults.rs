@@ -97,3 +97,109 @@ fn the_binary_cannot_be_overwritten_from_inside() {
     bundle.start();
     eventually("the program runs", || !read_only(&exe));
 }
+
+/// What a loss of power may leave of a file: nothing, or its beginning.
+fn tear(path: &std::path::Path, kept: usize) {
+    let text = fs::read(path).unwrap();
+    fs::write(path, &text[..kept.min(text.len())]).unwrap();
+}
+
+#[test]
+fn torn_state_does_no_harm() {
+    // These files are not runc's.
+    if crate::support::is_reference() {
+        return;
+    }
+    for (file, kept) in [("state", 0), ("state", 40), ("config", 0), ("config", 100)] {
+        let mut bundle = Bundle::new("torn");
+        bundle.args(&["/bin/sleep", "1000"]);
+        bundle.create();
+        let path = bundle.directory.join("state").join(format!("{}@{file}.json", bundle.id));
+        tear(&path, kept);
+        let list = bundle.call(&["list", "--quiet"]);
+        assert!(list.code == 0 && list.stdout.is_empty(), "{list:?}");
+        assert!(list.stderr.contains("level=warning") && list.stderr.contains("damaged"), "{list:?}");
+        for command in [&["state"][..], &["start"], &["kill"], &["delete"], &["exec"]] {
+            let mut words = command.to_vec();
+            words.push(&bundle.id);
+            if command == ["exec"] {
+                words.push("/bin/true");
+            }
+            let output = bundle.call(&words);
+            assert_ne!(output.code, 0, "{words:?}");
+            assert!(output.stderr.contains("is damaged, as after a loss of power"), "{words:?}: {output:?}");
+        }
+        let output = bundle.call(&["delete", "--force", &bundle.id]);
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(!bundle.has_state(), "{file} {kept}");
+        // Where the group is stands in either file.
+        eventually("no process and no cgroup is left", || !bundle.cgroup("memory").exists());
+    }
+}
+
+#[test]
+fn both_files_torn_leave_the_default_cgroup_to_look_for() {
+    if crate::support::is_reference() {
+        return;
+    }
+    let mut bundle = Bundle::new("tornboth");
+    bundle.args(&["/bin/sleep", "1000"]);
+    bundle.spec["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+    bundle.create();
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", bundle.pid())).unwrap();
+    let path = groups.lines().find_map(|line| line.split(':').nth(2).filter(|path| path.contains(&bundle.id)));
+    let path = path.expect("it has a group of its own").trim_start_matches('/').to_owned();
+    let base = if crate::support::is_v2() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
+    let group = std::path::Path::new(base).join(path);
+    assert!(group.exists(), "{}", group.display());
+    for file in ["state", "config"] {
+        tear(&bundle.directory.join("state").join(format!("{}@{file}.json", bundle.id)), 0);
+    }
+    assert_eq!(bundle.call(&["delete", "--force", &bundle.id]).code, 0);
+    eventually("no cgroup is left", || !group.exists());
+    assert!(!bundle.has_state());
+}
+
+#[test]
+fn a_container_of_an_earlier_boot_is_stopped_and_gives_way() {
+    if crate::support::is_reference() {
+        return;
+    }
+    let mut bundle = Bundle::new("reboot");
+    bundle.args(&["/bin/sleep", "1000"]);
+    bundle.create();
+    bundle.start();
+    let pid = rustix::process::Pid::from_raw(bundle.pid()).unwrap();
+    // As if the machine had been started again, and the numbers of this process had come to another's by chance.
+    let path = bundle.directory.join("state").join(format!("{}@state.json", bundle.id));
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["boot"] = json!("00000000-0000-0000-0000-000000000000");
+    fs::write(&path, record.to_string()).unwrap();
+    assert_eq!(bundle.status(), "stopped");
+    assert_ne!(bundle.call(&["kill", &bundle.id, "KILL"]).code, 0);
+    assert_ne!(bundle.call(&["start", &bundle.id]).code, 0);
+    rustix::process::test_kill_process(pid).expect("nobody touched it");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    eventually("its group is empty", || processes_of(&bundle) == 0);
+    // The id is free, also for one that was being made when the power went, or whose record is torn.
+    bundle.create();
+    assert_eq!(bundle.status(), "created");
+    for torn in [false, true] {
+        assert_eq!(bundle.call(&["kill", &bundle.id, "KILL"]).code, 0);
+        bundle.wait_stopped();
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        record["boot"] = json!("00000000-0000-0000-0000-000000000000");
+        record["pid"] = json!(0);
+        fs::write(&path, record.to_string()).unwrap();
+        if torn {
+            tear(&path, 17);
+        } else {
+            assert_eq!(bundle.status(), "stopped");
+        }
+        bundle.create();
+        assert_eq!(bundle.status(), "created");
+    }
+    // Within one boot an id is used once.
+    let output = bundle.create_with(&["create", &bundle.id]);
+    assert!(output.code != 0 && output.stderr.contains("already exists"), "{output:?}");
+}

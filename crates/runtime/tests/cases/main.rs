@@ -5,9 +5,11 @@
 //! cases on the reference, which is how they were checked), or else this crate's example `runc`.
 
 mod cgroups;
+mod configs;
 mod errors;
 mod exec;
 mod faults;
+mod fields;
 mod hooks;
 mod lifecycle;
 mod machine;

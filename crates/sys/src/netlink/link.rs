@@ -167,6 +167,14 @@ pub fn set_mtu(index: u32, mtu: u32) -> Message {
     message
 }
 
+/// Moves an interface into another network namespace, where it is called `name`; one `%d` in it stands for the first free
+/// number. It is down there, and without addresses.
+pub fn move_to(index: u32, namespace: BorrowedFd<'_>, name: &str) -> Message {
+    let mut message = Message::new(RTM_NEWLINK, 0, &ifinfomsg(index, 0, 0));
+    message.text(IFLA_IFNAME, name).u32(IFLA_NET_NS_FD, namespace.as_raw_fd().cast_unsigned());
+    message
+}
+
 /// Removes an interface; with one end of a cable the other goes too.
 pub fn delete(index: u32) -> Message {
     Message::new(RTM_DELLINK, 0, &ifinfomsg(index, 0, 0))

@@ -32,7 +32,8 @@ pub fn compile(filter: &Filter) -> Result<Program, Error> {
     architectures.sort_unstable();
     architectures.dedup();
     let mut code = vec![load(ARCHITECTURE)];
-    for audit in [Architecture::X86_64, Architecture::X86, Architecture::Aarch64].map(Architecture::audit) {
+    use Architecture::{Aarch64, Arm, X86, X86_64};
+    for audit in [X86_64, X86, Aarch64, Arm].map(Architecture::audit) {
         let members: Vec<_> = architectures.iter().copied().filter(|a| a.audit() == audit).collect();
         if !members.is_empty() {
             let body = section(filter, &members);

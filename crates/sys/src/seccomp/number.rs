@@ -2,7 +2,7 @@
 
 use super::Error;
 use std::str::FromStr;
-use syscalls::{aarch64, x86, x86_64};
+use syscalls::{aarch64, arm, x86, x86_64};
 
 /// A calling convention with its own numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,11 +15,12 @@ pub enum Architecture {
     X32,
     /// 64-bit ARM.
     Aarch64,
+    /// 32-bit ARM.
+    Arm,
 }
 
 /// Names of the specification that this machine's kernel never reports, so that no code is made for them.
 const FOREIGN: &[&str] = &[
-    "ARM",
     "MIPS",
     "MIPS64",
     "MIPS64N32",
@@ -54,11 +55,23 @@ impl Architecture {
             "X86" => Self::X86,
             "X32" => Self::X32,
             "AARCH64" => Self::Aarch64,
+            "ARM" => Self::Arm,
             foreign if FOREIGN.contains(&foreign) => return Ok(None),
             _ => return Err(unknown()),
         };
-        let arm = found == Self::Aarch64;
-        Ok((arm == (Self::NATIVE == Self::Aarch64)).then_some(found))
+        Ok((found.is_arm() == Self::NATIVE.is_arm()).then_some(found))
+    }
+
+    const fn is_arm(self) -> bool {
+        matches!(self, Self::Aarch64 | Self::Arm)
+    }
+
+    /// All names that [`Architecture::parse`] takes, as `SCMP_ARCH_*`.
+    pub fn names() -> Vec<String> {
+        let own = ["X86_64", "X86", "X32", "AARCH64", "ARM"];
+        let mut names: Vec<String> = own.iter().chain(FOREIGN).map(|name| format!("SCMP_ARCH_{name}")).collect();
+        names.sort_unstable();
+        names
     }
 
     /// What the kernel reports for it, `linux/audit.h`; the two 64-bit x86 conventions share one.
@@ -67,6 +80,7 @@ impl Architecture {
             Self::X86_64 | Self::X32 => 0xc000_003e,
             Self::X86 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
+            Self::Arm => 0x4000_0028,
         }
     }
 }
@@ -121,6 +135,7 @@ pub fn number(architecture: Architecture, name: &str) -> Option<u32> {
         Architecture::X86_64 => wide(),
         Architecture::X86 => x86::Sysno::from_str(name).ok().map(|n| n.id() as u32),
         Architecture::Aarch64 => aarch64::Sysno::from_str(name).ok().map(|n| n.id() as u32),
+        Architecture::Arm => arm::Sysno::from_str(name).ok().map(|n| n.id() as u32),
         Architecture::X32 => {
             let own = X32.iter().position(|n| *n == name).map(|at| 512 + at as u32);
             own.or_else(wide).map(|n| n | X32_BIT)
