@@ -6,6 +6,7 @@
 
 mod cgroups;
 mod configs;
+mod delegated;
 mod errors;
 mod exec;
 mod faults;
