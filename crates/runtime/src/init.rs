@@ -170,7 +170,7 @@ fn follow_caller(follow: bool) {
     let _ = rustix::process::set_parent_process_death_signal(follow.then_some(rustix::process::Signal::KILL));
 }
 
-/// Blocks until somebody writes a byte; when the state directory goes without that, until killed.
+/// Blocks until somebody writes a byte; fails when the container is deleted without that.
 fn wait_to_be_started(fifo: &OwnedFd) -> std::io::Result<()> {
     // poll does not report the absence of writers before the first one came, a blocking read would return at once.
     loop {
@@ -181,6 +181,8 @@ fn wait_to_be_started(fifo: &OwnedFd) -> std::io::Result<()> {
         }
         match rustix::io::read(fifo, &mut [0; 1]) {
             Ok(1) => return Ok(()),
+            // The container was deleted by somebody who did not know of this process.
+            Ok(0) if rustix::fs::fstat(fifo)?.st_nlink == 0 => return Err(rustix::io::Errno::NOENT.into()),
             // A writer came and went without a byte: `start` was killed in the middle. Another may come.
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
                 std::thread::sleep(std::time::Duration::from_millis(10));

@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sys::file::Durability;
 
@@ -102,7 +103,7 @@ impl Files {
     pub(crate) fn create(&self) -> Result<()> {
         std::fs::create_dir_all(&self.root).map_err(|source| failed("creating", &self.root, source))?;
         let fifo = self.fifo();
-        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let mode = Mode::from_raw_mode(0o600);
         let make = || rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0);
         if rustix::fs::access(self.path(STATE), rustix::fs::Access::EXISTS).is_ok() && self.is_of_the_past() {
             self.remove(true)?;
@@ -145,6 +146,9 @@ impl Files {
                 }
             }
         }
+        // A process that nobody knows, since its maker was killed before it could write its number down, waits at the other
+        // end, and sees this one come and go.
+        let end = rustix::fs::open(self.fifo(), OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
         for name in [FIFO, CONFIG, STATE] {
             let path = self.path(name);
             match rustix::fs::unlink(&path) {
@@ -153,6 +157,7 @@ impl Files {
                 Err(errno) => return Err(failed("removing", &path, errno.into())),
             }
         }
+        drop(end);
         Ok(found)
     }
 

@@ -82,7 +82,7 @@ fn limits_are_in_force() {
     it.user.push("/linux/resources/devices", json!({"allow": false, "access": "rwm"}));
     it.user.push("/mounts", json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}));
     it.user.script(
-        "cat /proc/self/cgroup /sys/fs/cgroup/pids.max; i=0; while [ $i -lt 20 ]; do sleep 1000 & i=$((i+1)); done 2>/dev/null; exec sleep 1000",
+        "cat /proc/self/cgroup /sys/fs/cgroup/pids.max; (i=0; while [ $i -lt 20 ]; do sleep 1000 & i=$((i+1)); done) 2>/dev/null; exec sleep 1000",
     );
     it.user.detach();
     assert_eq!((it.read("memory.max"), it.read("pids.max")), ("67108864".into(), "12".into()));

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -442,4 +444,62 @@ fn the_users_own_program_is_out_of_reach() {
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(call(&["delete", "--force", &id]).code, 0);
     assert_eq!(fs::metadata(&program).unwrap().len(), size);
+}
+
+/// Processes with the account's id, or with one that it was given.
+fn processes_of(user: &User) -> usize {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let ours = |uid: u32| uid == user.id || (user.given..user.given + GIVEN).contains(&uid);
+    let uid = |status: String| {
+        status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+    };
+    all.filter_map(|entry| uid(fs::read_to_string(entry.path().join("status")).ok()?)).filter(|uid| ours(*uid)).count()
+}
+
+#[test]
+fn killed_at_any_moment_of_create() {
+    if is_reference() {
+        return;
+    }
+    let mut user = User::new("rlkill9");
+    map_all(&mut user);
+    user.set("/process/user", json!({"uid": 1000, "gid": 1000})).args(&["/bin/sleep", "1000"]);
+    user.write();
+    let id = user.id_of_container();
+    for round in 0..40_u64 {
+        let mut command = user.runtime();
+        command.args(["create", &id]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(round * 1000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let output = user.call(&["delete", "--force", &id]);
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(!user.has_state());
+        eventually("no process is left", || processes_of(&user) == 0);
+    }
+    user.detach();
+    assert_eq!(user.status(), "running", "the id can be used again");
+}
+
+#[test]
+fn a_process_that_nobody_knows_ends_with_the_state() {
+    if is_reference() {
+        return;
+    }
+    let mut user = User::new("rlunknown");
+    user.args(&["/bin/sleep", "1000"]).write();
+    let id = user.id_of_container();
+    let log = fs::File::create(user.directory.join("output")).unwrap();
+    let mut create = user.runtime();
+    create.args(["create", &id]).stdout(log.try_clone().unwrap()).stderr(log);
+    assert!(create.status().unwrap().success(), "{}", user.output());
+    assert_eq!(processes_of(&user), 1);
+    // As if its maker had been killed between the last word of the process and the record.
+    let path = user.state_root().join(format!("{id}@state.json"));
+    let mut record: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["pid"] = json!(0);
+    fs::write(&path, record.to_string()).unwrap();
+    assert_eq!(user.call(&["delete", "--force", &id]).code, 0);
+    eventually("no process is left", || processes_of(&user) == 0);
 }
