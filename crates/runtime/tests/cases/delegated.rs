@@ -108,12 +108,12 @@ fn its_life() {
     assert_eq!((state(), it.read("cgroup.freeze")), (json!("paused"), "1".into()));
     assert_eq!(it.user.call(&["resume", &id]).code, 0);
     assert_eq!((state(), it.read("cgroup.freeze")), (json!("running"), "0".into()));
-    let update = it.user.call(&["update", "--memory", "33554432", "--pids-limit", "7", &id]);
+    let update = it.user.call(&["update", "--memory", "33554432", "--pids-limit", "77", &id]);
     assert_eq!(update.code, 0, "{update:?}");
-    assert_eq!((it.read("memory.max"), it.read("pids.max")), ("33554432".into(), "7".into()));
+    assert_eq!((it.read("memory.max"), it.read("pids.max")), ("33554432".into(), "77".into()));
     let events = it.user.call(&["events", "--stats", &id]);
     let events: Value = serde_json::from_str(events.lines()[0]).unwrap();
-    assert_eq!((&events["data"]["pids"]["current"], &events["data"]["pids"]["limit"]), (&json!(2), &json!(7)));
+    assert_eq!((&events["data"]["pids"]["current"], &events["data"]["pids"]["limit"]), (&json!(2), &json!(77)));
     let exec = it.user.exec(&["/bin/cat", "/proc/self/cgroup"]);
     assert_eq!(exec.lines(), ["0::/"], "an added process is in the same group");
     assert!(exec.stderr.is_empty(), "{exec:?}");
