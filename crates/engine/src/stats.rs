@@ -137,7 +137,8 @@ fn memory(memory: &sys::cgroup::MemoryStats) -> MemoryStats {
     let total = memory_total();
     MemoryStats {
         usage: memory.usage,
-        max_usage: memory.max_usage,
+        // dockerd has no such figure on a host with version 2.
+        max_usage: if SysInfo::get().cgroup_version == 1 { memory.max_usage } else { 0 },
         stats: memory.detail.iter().filter(|(name, _)| reported(name)).map(|(n, v)| (n.clone(), *v)).collect(),
         failcnt: memory.failures,
         // "Unlimited" is what the host has.

@@ -3,10 +3,11 @@
 //! A process between joins the container's namespaces, which a process cannot do to its children alone, and makes the
 //! one that is meant as its sibling: a child of the caller, inside the container's pid namespace.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use oci::spec::Spec;
 use rustix::fs::OFlags;
@@ -18,7 +19,7 @@ use sys::procfs::Proc;
 use crate::channel::Channel;
 use crate::container::Container;
 use crate::conversation::{self, Conversation, clone_error};
-use crate::error::{Error, Result, Stage};
+use crate::error::{Result, Stage};
 use crate::failure::{Context, Failure, Step};
 use crate::options::{ExecOptions, ExecProcess};
 use crate::plan::{self, ProcessPlan, system};
@@ -34,7 +35,7 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     }
     let plan = process_plan(spec, container.id(), &options, &mut warnings);
     let mut plan = plan.map(|plan| ProcessPlan { stdio: options.stdio, extra_fds: options.extra_fds, ..plan })?;
-    let cgroup = enterable(cgroup(container, &options.sub_cgroup)?, &mut warnings);
+    let cgroup = enterable(cgroup(container, &options.sub_cgroups)?, &mut warnings);
     let directory = cgroup.as_ref().map(Cgroup::directory).transpose().map_err(cgroups::failed)?.flatten();
     let joiner = cgroup.map(|cgroup| cgroup.joiner(directory.is_some())).transpose().map_err(cgroups::failed)?;
     let kinds = different_namespaces(spec, container.pid())?;
@@ -80,20 +81,12 @@ fn process_plan(spec: &Spec, id: &str, options: &ExecOptions, warnings: &mut Vec
     Ok(plan)
 }
 
-/// The container's group, or one below it that exists. `None`: the container has no group.
-fn cgroup(container: &Container, below: &Path) -> Result<Option<Cgroup>> {
-    let whole = below.as_os_str().is_empty() || below == Path::new("/");
-    let cgroup = match container.cgroup_if_any()? {
-        None if whole => return Ok(None),
-        None => container.cgroup()?,
-        Some(cgroup) => cgroup,
-    };
-    if whole {
-        return cgroups::for_added(cgroup, container.pid()).map(Some);
+/// The container's group, or groups below it that exist. `None`: the container has no group.
+fn cgroup(container: &Container, below: &BTreeMap<String, PathBuf>) -> Result<Option<Cgroup>> {
+    if !below.is_empty() {
+        return container.cgroup()?.below(below).map(Some).map_err(cgroups::failed);
     }
-    let path = cgroup.path().join(below.strip_prefix("/").unwrap_or(below));
-    let cgroup = cgroups::open(&path)?;
-    if cgroup.exists() { Ok(Some(cgroup)) } else { Err(Error::Cgroup(format!("{} does not exist", path.display()))) }
+    container.cgroup_if_any()?.map(|cgroup| cgroups::for_added(cgroup, container.pid())).transpose()
 }
 
 /// A user who comes from another session may not move processes to the group that was made in the first one.

@@ -1,18 +1,21 @@
 //! The runc command line: what containerd, CRI-O, Podman and people call.
 //!
-//! One table of commands and flags ([`flags`]) feeds the parser and the help; each command is a function of what was
-//! parsed. Errors go to standard error and to `--log`, in the form that containerd reads them back from there.
+//! One table of commands and flags ([`flags`]) feeds the parser and the help ([`grammar`]); each command is a function of
+//! what was parsed. Errors go to standard error and to `--log`, in the form that containerd reads them back from there.
 
 mod commands;
 mod events;
 mod features;
 mod flags;
 mod foreground;
+mod grammar;
+mod list;
 mod log;
+mod notify;
 mod process;
 mod signals;
 mod spec;
-mod table;
+mod stats;
 mod update;
 
 use std::ffi::OsString;
@@ -21,7 +24,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use flags::{Parsed, Request};
+use grammar::{Parsed, Request};
 
 /// Where the state of root's containers is unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/gantry-runtime";
@@ -57,6 +60,8 @@ type Outcome = Result<u8, Failure>;
 struct Context {
     name: String,
     root: PathBuf,
+    /// `--root` said so: then it has to be there.
+    root_is_given: bool,
     log: log::Log,
     /// `--rootless`, unless that is `auto`.
     rootless: Option<bool>,
@@ -74,9 +79,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         eprintln!("an argument is not UTF-8");
         return ExitCode::FAILURE;
     };
-    match flags::parse(&words) {
+    match grammar::parse(name, &words) {
         Ok(Request::Help(command)) => {
-            print!("{}", flags::help(name, command));
+            print!("{}", grammar::help(name, command));
             ExitCode::SUCCESS
         }
         Ok(Request::Version) => {
@@ -84,11 +89,23 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Request::Run { global, command, arguments }) => run(name, &global, command, arguments),
-        Err(error) => {
-            eprint!("Incorrect Usage. {error}\n\n{}", flags::help(name, None));
-            log::Log::to_stderr().error(&error);
-            ExitCode::FAILURE
+        Err(misuse) => {
+            if let Some(heading) = misuse.heading {
+                print!("{heading}\n\n{}", grammar::help(name, misuse.command));
+            }
+            let global = misuse.global;
+            let log = log::Log::open(global.value("log"), global.value("log-format"), global.is_set("debug"));
+            report(&log.unwrap_or_else(|_| log::Log::to_stderr()), &misuse.message);
+            ExitCode::from(misuse.code)
         }
+    }
+}
+
+/// The log is for programs; a person looks at standard error.
+fn report(log: &log::Log, message: &str) {
+    log.error(message);
+    if !log.is_stderr() {
+        eprintln!("{message}");
     }
 }
 
@@ -97,7 +114,7 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
     let log = match opened {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("{error}");
+            report(&log::Log::to_stderr(), &error.to_string());
             return ExitCode::FAILURE;
         }
     };
@@ -108,21 +125,20 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
     }
     let outcome = refuse(global).and_then(|()| {
         let rootless = rootless(global)?;
-        let root = match global.value("root") {
+        let given = global.text("root");
+        let root = match given {
             Some(root) => std::path::absolute(root)?,
             // These know of no containers.
             None if ["features", "spec"].contains(&command.name) => PathBuf::new(),
             None => default_root()?,
         };
-        (command.run)(&Context { name: name.to_owned(), root, log: log.clone(), rootless, arguments })
+        let root_is_given = given.is_some();
+        (command.run)(&Context { name: name.to_owned(), root, root_is_given, log: log.clone(), rootless, arguments })
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            log.error(&failure.message);
-            if !log.is_stderr() {
-                eprintln!("{}", failure.message);
-            }
+            report(&log, &failure.message);
             ExitCode::from(failure.code)
         }
     }
@@ -131,10 +147,13 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
 /// What runc offers and this program does not, by name.
 fn refuse(global: &Parsed) -> Result<(), Failure> {
     if global.is_set("systemd-cgroup") {
-        return Err("--systemd-cgroup is not supported: cgroups are made in the file system".into());
+        return Err(
+            "--systemd-cgroup is not supported yet, it comes with a later version: cgroups are made in the file system"
+                .into(),
+        );
     }
     if global.value("criu").is_some() {
-        return Err("--criu is not supported".into());
+        return Err("--criu is not supported yet: checkpoint and restore come with a later version".into());
     }
     Ok(())
 }

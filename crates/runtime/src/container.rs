@@ -176,21 +176,15 @@ impl Container {
     pub fn start(&self) -> Result<()> {
         match self.status()? {
             Status::Created => {}
-            status => return self.refuse("cannot start container", status),
+            status => return self.refuse("start", status),
         }
         let path = self.files.fifo();
         let failed = |errno: Errno| match errno {
             // Nobody reads: the process ended meanwhile.
-            Errno::NXIO | Errno::PIPE => Error::Status {
-                operation: "cannot start container",
-                id: self.record.id.clone(),
-                status: Status::Stopped,
-            },
-            Errno::NOENT => Error::Status {
-                operation: "cannot start container",
-                id: self.record.id.clone(),
-                status: Status::Running,
-            },
+            Errno::NXIO | Errno::PIPE => {
+                Error::Status { operation: "start", id: self.record.id.clone(), status: Status::Stopped }
+            }
+            Errno::NOENT => Error::Status { operation: "start", id: self.record.id.clone(), status: Status::Running },
             errno => system("opening exec.fifo", errno),
         };
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -199,7 +193,7 @@ impl Container {
         rustix::fs::flock(&fifo, FlockOperation::LockExclusive).map_err(failed)?;
         let unlinked = rustix::fs::fstat(&fifo).is_ok_and(|stat| stat.st_nlink == 0);
         if unlinked {
-            return self.refuse("cannot start container", Status::Running);
+            return self.refuse("start", Status::Running);
         }
         rustix::io::write(&fifo, b"0").map_err(failed)?;
         rustix::fs::unlink(&path).map_err(failed)?;
@@ -217,16 +211,19 @@ impl Container {
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let process = self.process()?;
         if all && let Some(cgroup) = self.cgroup_if_any()? {
+            if process.is_none() && !cgroup.exists() {
+                return Ok(());
+            }
             let sent = if signal == Signal::KILL.as_raw() { cgroup.kill() } else { cgroup.signal(signal) };
             return sent.map_err(cgroups::failed);
         }
         if all && process.is_some() {
             return self.signal_each(signal);
         }
-        let Some(process) = process else { return self.refuse("cannot kill container", Status::Stopped) };
+        let Some(process) = process else { return self.refuse("kill", Status::Stopped) };
         match pidfd::send_signal(process.as_fd(), signal) {
             Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => {
-                return self.refuse("cannot kill container", Status::Stopped);
+                return self.refuse("kill", Status::Stopped);
             }
             result => result.map_err(|error| system(format!("sending signal {signal}"), error))?,
         }
@@ -262,7 +259,7 @@ impl Container {
     pub fn delete(self, force: bool) -> Result<Vec<String>> {
         let status = self.status()?;
         if !force && !matches!(status, Status::Stopped | Status::Created) {
-            return self.refuse("cannot delete container", status);
+            return self.refuse("delete", status);
         }
         let cgroup = self.cgroup_if_any()?;
         if let Some(process) = self.process()? {
@@ -328,7 +325,7 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         match self.status()? {
             Status::Running | Status::Created => self.cgroup()?.freeze().map_err(cgroups::failed),
-            status => self.refuse("cannot pause container", status),
+            status => self.refuse("pause", status),
         }
     }
 
@@ -336,7 +333,7 @@ impl Container {
     pub fn resume(&self) -> Result<()> {
         match self.status()? {
             Status::Paused => self.cgroup()?.thaw().map_err(cgroups::failed),
-            status => self.refuse("cannot resume container", status),
+            status => self.refuse("resume", status),
         }
     }
 
@@ -345,9 +342,9 @@ impl Container {
         match self.status()? {
             Status::Running | Status::Created => {}
             Status::Paused if options.ignore_paused => {}
-            status => return self.refuse("cannot exec in container", status),
+            status => return self.refuse("exec", status),
         }
-        let Some(process) = self.process()? else { return self.refuse("cannot exec in container", Status::Stopped) };
+        let Some(process) = self.process()? else { return self.refuse("exec", Status::Stopped) };
         added::add(self, process, options)
     }
 
@@ -363,10 +360,17 @@ impl Container {
     /// Changes limits: fields that are present replace those in force, and are remembered.
     pub fn update(&mut self, resources: &Resources) -> Result<()> {
         if self.status()? == Status::Stopped {
-            return self.refuse("cannot update container", Status::Stopped);
+            return self.refuse("update", Status::Stopped);
         }
-        let converted = limits::resources(resources)?;
-        self.cgroup()?.apply(&converted).map_err(cgroups::failed)?;
+        let converted = limits::update(resources)?;
+        let cgroup = self.cgroup()?;
+        if let Err(error) = cgroup.apply(&converted) {
+            // What was changed before one of them failed is changed back, as far as it was ever set.
+            if let Some(Ok(before)) = self.spec.linux.as_ref().and_then(|l| l.resources.as_ref()).map(limits::update) {
+                let _ = cgroup.apply(&before);
+            }
+            return Err(cgroups::failed(error));
+        }
         let linux = self.spec.linux.get_or_insert_with(Default::default);
         limits::merge(linux.resources.get_or_insert_with(Default::default), resources)?;
         self.files.write_spec(&self.spec)
@@ -377,7 +381,7 @@ impl Container {
     pub fn update_rdt(&mut self, rdt: &IntelRdt) -> Result<()> {
         validate::intel_rdt(rdt)?;
         if self.status()? == Status::Stopped {
-            return self.refuse("cannot update container", Status::Stopped);
+            return self.refuse("update", Status::Stopped);
         }
         match &self.record.class {
             Some(class) => class.update(rdt)?,

@@ -22,9 +22,9 @@ pub enum Error {
     #[error("container does not exist: {0}")]
     NotFound(String),
     /// The container's state does not allow the operation.
-    #[error("{operation} {id}: {}", refusal(*status))]
+    #[error("{}", refusal(operation, id, *status))]
     Status {
-        /// Start of the sentence, e.g. `cannot start container`.
+        /// What was tried, e.g. `start`.
         operation: &'static str,
         /// Which container.
         id: String,
@@ -104,13 +104,18 @@ pub enum Error {
     },
 }
 
-fn refusal(status: Status) -> &'static str {
-    match status {
-        Status::Creating => "the container is still being created",
-        Status::Created => "container not started",
-        Status::Running => "container is running",
-        Status::Paused => "container is paused",
-        Status::Stopped => "container not running",
+/// The sentences are runc's: its callers look for them.
+fn refusal(operation: &str, id: &str, status: Status) -> String {
+    match (operation, status) {
+        ("start", Status::Running) => "cannot start an already running container".to_owned(),
+        ("start", Status::Stopped) => "cannot start a container that has stopped".to_owned(),
+        ("start", status) => format!("cannot start a container in the {status} state"),
+        ("delete", status) => format!("cannot delete container {id} that is not stopped: {status}"),
+        ("exec", Status::Stopped) => "cannot exec in a stopped container".to_owned(),
+        ("exec", Status::Paused) => "cannot exec in a paused container (use --ignore-paused to override)".to_owned(),
+        ("resume", _) => "container not paused".to_owned(),
+        (_, Status::Stopped | Status::Paused) => "container not running".to_owned(),
+        (operation, status) => format!("cannot {operation} a container in the {status} state"),
     }
 }
 

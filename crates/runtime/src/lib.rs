@@ -39,6 +39,7 @@ mod numbers;
 mod options;
 mod plan;
 mod processes;
+pub mod ps;
 mod rdt;
 mod record;
 mod sealed;

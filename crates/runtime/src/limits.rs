@@ -38,6 +38,13 @@ pub(crate) fn resources(from: &spec::Resources) -> Result<cgroup::Resources> {
     })
 }
 
+/// The same for an update, which leaves devices as they are (what is in force may have been added to by others), and the
+/// limit of processes where it is 0, like all limits.
+pub(crate) fn update(from: &spec::Resources) -> Result<cgroup::Resources> {
+    let all = resources(from)?;
+    Ok(cgroup::Resources { devices: Vec::new(), pids: all.pids.filter(|limit| *limit != 0), ..all })
+}
+
 /// What becomes one word of a line that is written to a file of the cgroup.
 fn word(field: impl Display, text: &str) -> Result<()> {
     if text.is_empty() || text.contains(|letter: char| letter.is_whitespace() || letter == '\0') {
@@ -68,7 +75,8 @@ fn memory(memory: &spec::Memory) -> Result<cgroup::Memory> {
             format!("{swap} is for memory and swap together, and below the limit {limit}"),
         ));
     }
-    if let Some(swappiness) = memory.swappiness.filter(|value| *value > 100) {
+    // Docker's -1, for 'unset', arrives as the largest number.
+    if let Some(swappiness) = memory.swappiness.filter(|value| *value > 100 && *value != u64::MAX) {
         return Err(invalid("memory.swappiness", format!("{swappiness} is not between 0 and 100")));
     }
     Ok(cgroup::Memory {
@@ -306,7 +314,8 @@ fn listener(from: &spec::Seccomp, notify: bool) -> Result<()> {
     Ok(())
 }
 
-/// Takes what `update` has over into `current`, object by object: absent fields stay.
+/// Takes what `update` has over into `current`, object by object: absent fields stay, and those that are 0 or empty, which
+/// is how a limit is left as it is.
 pub(crate) fn merge(current: &mut spec::Resources, update: &spec::Resources) -> Result<()> {
     let failed = |error: serde_json::Error| Error::Spec(format!("linux.resources: {error}"));
     let mut merged = serde_json::to_value(&*current).map_err(failed)?;
@@ -319,6 +328,11 @@ fn overlay(below: &mut serde_json::Value, above: serde_json::Value) {
     match (below, above) {
         (serde_json::Value::Object(below), serde_json::Value::Object(above)) => {
             for (key, value) in above {
+                let says_nothing = value == 0 || value == "";
+                // For these two 0 is a value.
+                if says_nothing && !["idle", "burst"].contains(&key.as_str()) {
+                    continue;
+                }
                 overlay(below.entry(key).or_insert(serde_json::Value::Null), value);
             }
         }

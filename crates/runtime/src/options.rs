@@ -1,5 +1,6 @@
 //! What a caller says to make a container or to add a process to one, and what it gets back.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -76,8 +77,8 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// Further descriptors, which become 3, 4, … in the process.
     pub extra_fds: Vec<OwnedFd>,
-    /// A cgroup below the container's; empty for the container's own.
-    pub sub_cgroup: PathBuf,
+    /// Existing cgroups below the container's, by controller; the empty name is all of them. None: the container's own.
+    pub sub_cgroups: BTreeMap<String, PathBuf>,
     /// Go on although the container is paused; the process will stand still until it is resumed.
     pub ignore_paused: bool,
 }
@@ -86,7 +87,7 @@ impl ExecOptions {
     /// With `process`, and defaults for the rest.
     #[must_use]
     pub fn new(process: Process, stdio: Stdio) -> Self {
-        Self { process, stdio, extra_fds: Vec::new(), sub_cgroup: PathBuf::new(), ignore_paused: false }
+        Self { process, stdio, extra_fds: Vec::new(), sub_cgroups: BTreeMap::new(), ignore_paused: false }
     }
 }
 

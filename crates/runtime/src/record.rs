@@ -4,6 +4,7 @@
 //! <state_root>/<id>@config.json   the configuration; replaced when limits are updated
 //! <state_root>/<id>@state.json    Record; replaced as a whole
 //! <state_root>/<id>@exec.fifo     made first, there until the container is started
+//! <state_root>/<id>@notify/       the socket by which the container says that it is ready, when somebody waits for that
 //! ```
 //!
 //! There is no directory for each container, since removing one makes some file systems wait for the disk. `@` is in no
@@ -69,6 +70,7 @@ pub(crate) struct Files {
 const STATE: &str = "@state.json";
 const CONFIG: &str = "@config.json";
 const FIFO: &str = "@exec.fifo";
+const NOTIFY: &str = "@notify";
 
 impl Files {
     /// Of `id` below `root`, whether they exist or not.
@@ -97,6 +99,11 @@ impl Files {
 
     pub(crate) fn fifo(&self) -> PathBuf {
         self.path(FIFO)
+    }
+
+    /// Directory of the socket for `$NOTIFY_SOCKET`.
+    pub(crate) fn notify(&self) -> PathBuf {
+        self.path(NOTIFY)
     }
 
     /// Makes `exec.fifo`, and the directory of all containers. An id that is in use is [`Error::Exists`].
@@ -145,6 +152,11 @@ impl Files {
                     found |= rustix::fs::unlink(entry.path()).is_ok();
                 }
             }
+        }
+        match std::fs::remove_dir_all(self.notify()) {
+            Ok(()) => found = true,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(failed("removing", &self.notify(), source)),
         }
         // A process that nobody knows, since its maker was killed before it could write its number down, waits at the other
         // end, and sees this one come and go.

@@ -15,15 +15,21 @@
 mod devices;
 mod files;
 mod hierarchy;
+mod oom;
 mod resources;
 mod stats;
 mod v1;
 mod v2;
 
 pub use hierarchy::{Controller, Hierarchies};
+pub use oom::OomWatch;
 pub use resources::{Access, BlockIo, Cpu, DeviceKind, DeviceRule, Memory, Network, Resources, Throttle};
-pub use stats::{CpuStats, IoEntry, IoStats, MemoryStats, OomWatch, PidsStats, Stats};
+pub use stats::{
+    CpuStats, CpusetStats, HugepageStats, IoEntry, IoStats, MemoryCounter, MemoryStats, PidsStats, Pressure, RdmaEntry,
+    RdmaStats, Stall, Stats,
+};
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -217,6 +223,33 @@ impl Cgroup {
             Version::V2 => Group::V2(v2::Group::new(hierarchies.unified().unwrap_or(Path::new("/")), relative)),
         };
         Ok(Self { path: path.to_owned(), group })
+    }
+
+    /// The group in which these controllers are those of groups below this one, by paths from here; the empty name is
+    /// all of them, and the only one that version 2 knows. The groups must exist.
+    pub fn below(&self, places: &BTreeMap<String, PathBuf>) -> Result<Self> {
+        let mut below = self.clone();
+        for (controller, path) in places {
+            let relative = path.strip_prefix("/").unwrap_or(path);
+            if !relative.components().all(|component| matches!(component, Component::Normal(_) | Component::CurDir)) {
+                return Err(Error::Invalid(format!("{} is not a sub cgroup path", path.display())));
+            }
+            let known = match &mut below.group {
+                Group::V1(v1) => v1.descend(controller, relative),
+                Group::V2(v2) if controller.is_empty() => v2.descend(relative),
+                Group::V2(_) => false,
+            };
+            if !known {
+                return Err(Error::Invalid(format!("unknown controller {controller} of a sub cgroup")));
+            }
+            if controller.is_empty() {
+                below.path.push(relative);
+            }
+        }
+        match below.directories().into_iter().find(|directory| !directory.is_dir()) {
+            Some(missing) => Err(Error::Invalid(format!("{} does not exist", missing.display()))),
+            None => Ok(below),
+        }
     }
 
     /// The path, from the root of the hierarchies.

@@ -1,29 +1,40 @@
 //! The short commands.
 
+use oci::spec::Status;
+
 use crate::{Container, Error};
 
-use super::{Context, Outcome, signals};
+use super::list::Row;
+use super::notify::NotifySocket;
+use super::{Context, Failure, Outcome, signals};
 
-fn load(context: &Context) -> Result<Container, Error> {
-    Container::load(&context.root, context.arguments.word(0))
+/// The container that the first argument names.
+pub(super) fn load(context: &Context) -> Result<Container, Failure> {
+    match context.arguments.word(0) {
+        "" => Err("container id cannot be empty".into()),
+        id => Ok(Container::load(&context.root, id)?),
+    }
 }
 
 pub(super) fn start(context: &Context) -> Outcome {
-    load(context)?.start()?;
+    let container = load(context)?;
+    if container.status()? != Status::Created {
+        // Before a socket is made that nobody will use.
+        container.start()?;
+    }
+    let socket = NotifySocket::of_caller(&context.root, container.id()).map(NotifySocket::bind).transpose()?;
+    container.start()?;
+    if let (Some(socket), Some(process)) = (socket, container.process()?) {
+        socket.wait(container.pid(), &process)?;
+    }
     Ok(0)
 }
 
 pub(super) fn state(context: &Context) -> Outcome {
     let container = load(context)?;
-    let state = container.state()?;
-    let mut value = serde_json::to_value(&state)?;
-    // runc's own fields beside those of the specification.
-    if let Some(object) = value.as_object_mut() {
-        object.insert("rootfs".into(), container.rootfs().to_string_lossy().into());
-        object.insert("created".into(), container.created().into());
-        object.insert("owner".into(), "".into());
-    }
-    println!("{}", serde_json::to_string_pretty(&value)?);
+    // Its owner is empty, as with runc; `list` says who it is.
+    let row = Row::of(&container, String::new())?;
+    println!("{}", serde_json::to_string_pretty(&row)?);
     Ok(0)
 }
 
@@ -37,7 +48,10 @@ pub(super) fn kill(context: &Context) -> Outcome {
 pub(super) fn delete(context: &Context) -> Outcome {
     let force = context.arguments.is_set("force");
     let id = context.arguments.word(0);
-    match load(context) {
+    if id.is_empty() {
+        return Err("container id cannot be empty".into());
+    }
+    match Container::load(&context.root, id) {
         Ok(container) => container.delete(force)?.iter().for_each(|warning| context.log.warning(warning)),
         // Made halfway by somebody who was killed; whoever deletes it wants it gone.
         Err(Error::NotFound(_)) if Container::remove_leftovers(&context.root, id)? || force => {}
@@ -58,9 +72,9 @@ pub(super) fn resume(context: &Context) -> Outcome {
 }
 
 pub(super) fn unsupported_checkpoint(_: &Context) -> Outcome {
-    Err("checkpoint is not supported".into())
+    Err("checkpoint is not supported yet, it comes with a later version".into())
 }
 
 pub(super) fn unsupported_restore(_: &Context) -> Outcome {
-    Err("restore is not supported".into())
+    Err("restore is not supported yet, it comes with a later version".into())
 }

@@ -1,32 +1,50 @@
-//! `events`: figures at an interval and out-of-memory events, one JSON object on each line, in runc's form.
+//! `events` and `stats`: figures at an interval and out-of-memory events, one JSON object on each line, in runc's form.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use oci::spec::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use serde_json::{Value, json};
-use sys::cgroup::{Cgroup, IoEntry, OomWatch, Stats, Version};
+use sys::cgroup::{Cgroup, OomWatch, Version};
 
+use super::commands::load;
+use super::grammar::duration_ms;
+use super::stats::{Event, Figures};
 use super::{Context, Failure, Outcome};
 use crate::Container;
 
 pub(super) fn events(context: &Context) -> Outcome {
+    let container = load(context)?;
     let interval = interval(context.arguments.value("interval").unwrap_or("5s"))?;
-    let container = Container::load(&context.root, context.arguments.word(0))?;
-    if container.status()? == Status::Stopped {
-        return Err(format!("container with id {} is not running", container.id()).into());
-    }
-    let cgroup = container.cgroup()?;
+    refuse_stopped(&container)?;
     if context.arguments.is_set("stats") {
-        print(&container, "stats", stats(&cgroup.stats()?))?;
+        print_figures(&container, &container.cgroup()?)?;
         return Ok(0);
     }
+    watch(&container, interval)
+}
+
+pub(super) fn stats(context: &Context) -> Outcome {
+    let container = load(context)?;
+    refuse_stopped(&container)?;
+    print_figures(&container, &container.cgroup()?)?;
+    Ok(0)
+}
+
+fn refuse_stopped(container: &Container) -> Result<(), Failure> {
+    match container.status()? {
+        Status::Stopped => Err(format!("container with id {} is not running", container.id()).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints until the container's first process ends. The first figures come after an interval, as with runc.
+fn watch(container: &Container, interval: Duration) -> Outcome {
+    let cgroup = container.cgroup()?;
     let process = container.process()?.ok_or("container is not running")?;
     let oom = cgroup.watch_oom()?;
-    let mut next = Instant::now();
+    let mut next = Instant::now() + interval;
     loop {
         let wait = next.saturating_duration_since(Instant::now());
         let timeout =
@@ -43,13 +61,13 @@ pub(super) fn events(context: &Context) -> Outcome {
         if let (Some(oom), Some(true)) = (&oom, ready.get(1))
             && is_oom(oom, &cgroup)?
         {
-            print(&container, "oom", Value::Null)?;
+            print(&Event { kind: "oom", id: container.id(), data: None })?;
         }
         if ready.first() == Some(&true) {
             return Ok(0);
         }
         if Instant::now() >= next {
-            print(&container, "stats", stats(&cgroup.stats()?))?;
+            print_figures(container, &cgroup)?;
             next = Instant::now() + interval;
         }
     }
@@ -62,66 +80,22 @@ fn is_oom(watch: &OomWatch, cgroup: &Cgroup) -> Result<bool, Failure> {
     Ok(counted || (cgroup.version() == Version::V1 && cgroup.exists()))
 }
 
-fn print(container: &Container, kind: &str, data: Value) -> Result<(), Failure> {
-    let mut event = json!({ "type": kind, "id": container.id() });
-    if let (Some(object), false) = (event.as_object_mut(), data.is_null()) {
-        object.insert("data".into(), data);
-    }
-    Ok(writeln!(std::io::stdout(), "{event}")?)
+fn print_figures(container: &Container, cgroup: &Cgroup) -> Result<(), Failure> {
+    let figures = Figures::of(container, &cgroup.stats()?, cgroup.version());
+    print(&Event { kind: "stats", id: container.id(), data: Some(figures) })
 }
 
-/// `5s`, `500ms`, `1m`.
+fn print(event: &Event<'_>) -> Result<(), Failure> {
+    let mut line = serde_json::to_string(event)?;
+    line.push('\n');
+    Ok(std::io::stdout().write_all(line.as_bytes())?)
+}
+
+/// The parser has checked that it is a length of time.
 fn interval(text: &str) -> Result<Duration, Failure> {
-    let wrong = || Failure::from(format!("invalid interval {text:?}"));
-    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(at);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let interval = match unit {
-        "ms" => Duration::from_millis(number),
-        "s" => Duration::from_secs(number),
-        "m" => Duration::from_secs(number.saturating_mul(60)),
-        _ => return Err(wrong()),
-    };
-    if interval.is_zero() { Err("duration interval must be greater than 0".into()) } else { Ok(interval) }
-}
-
-/// runc's `types.Stats`.
-fn stats(stats: &Stats) -> Value {
-    let memory = &stats.memory;
-    let limit = memory.limit.unwrap_or(u64::MAX);
-    let detail: BTreeMap<&String, u64> = memory.detail.iter().map(|(key, value)| (key, *value)).collect();
-    let entries = |entries: &[IoEntry]| -> Vec<Value> {
-        let entry = |e: &IoEntry| json!({"major": e.major, "minor": e.minor, "op": e.operation, "value": e.value});
-        entries.iter().map(entry).collect()
-    };
-    json!({
-        "cpu": {
-            "usage": {
-                "total": stats.cpu.total_ns,
-                "percpu": stats.cpu.per_cpu_ns,
-                "kernel": stats.cpu.kernel_ns,
-                "user": stats.cpu.user_ns,
-            },
-            "throttling": {
-                "periods": stats.cpu.periods,
-                "throttledPeriods": stats.cpu.throttled_periods,
-                "throttledTime": stats.cpu.throttled_ns,
-            },
-        },
-        "memory": {
-            "cache": memory.detail.get("cache").or_else(|| memory.detail.get("file")).copied().unwrap_or_default(),
-            "usage": {
-                "limit": limit,
-                "usage": memory.usage,
-                "max": memory.max_usage,
-                "failcnt": memory.failures,
-            },
-            "raw": detail,
-        },
-        "pids": { "current": stats.pids.current, "limit": stats.pids.limit.unwrap_or_default() },
-        "blkio": {
-            "ioServiceBytesRecursive": entries(&stats.io.bytes),
-            "ioServicedRecursive": entries(&stats.io.operations),
-        },
-    })
+    let milliseconds = duration_ms(text).unwrap_or_default();
+    if milliseconds <= 0.0 {
+        return Err("duration interval must be greater than 0".into());
+    }
+    Ok(Duration::try_from_secs_f64(milliseconds / 1000.0)?)
 }

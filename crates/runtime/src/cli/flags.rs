@@ -1,406 +1,386 @@
-//! The table of commands and flags, the parser over it, and the help from it.
-//!
-//! The grammar is that of runc's library: one or two dashes, `--flag value` or `--flag=value`, and flags of a command
-//! come before its first argument.
+//! The table of commands and flags: those of runc 1.1, and what newer ones added. The parser, the help and the checks of
+//! values are all read from it ([`grammar`](super::grammar)).
 
-use super::{Context, Outcome, commands, events, features, process, spec, table, update};
-
-/// A flag.
-pub(super) struct Flag {
-    pub(super) name: &'static str,
-    pub(super) short: Option<char>,
-    pub(super) value: bool,
-    pub(super) help: &'static str,
-}
+use super::grammar::{Flag, Kind};
+use super::{Context, Outcome, commands, events, features, list, process, spec, update};
 
 /// A command.
+#[derive(Debug)]
 pub(super) struct Command {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     /// Its arguments, as the help shows them.
-    usage: &'static str,
+    pub(super) usage: &'static str,
+    /// A paragraph for the help, indented.
+    pub(super) description: &'static str,
     /// The fewest and the most arguments.
     arguments: (usize, usize),
-    flags: &'static [Flag],
+    /// Whether flags may come after arguments: not where those are a command line of their own.
+    pub(super) flags_anywhere: bool,
+    pub(super) flags: &'static [Flag],
     pub(super) run: fn(&Context) -> Outcome,
 }
 
+impl Command {
+    /// Whether this many arguments are right.
+    pub(super) fn count(&self, program: &str, count: usize) -> Result<(), String> {
+        let (fewest, most) = self.arguments;
+        let wanted = match () {
+            () if count >= fewest && count <= most => return Ok(()),
+            () if fewest == most => format!("exactly {fewest}"),
+            () if count < fewest => format!("a minimum of {fewest}"),
+            () => format!("a maximum of {most}"),
+        };
+        Err(format!("{program}: {:?} requires {wanted} argument(s)", self.name))
+    }
+}
+
+impl std::fmt::Debug for Flag {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+const fn flag(kind: Kind, name: &'static str, short: Option<char>, help: &'static str) -> Flag {
+    Flag { name, short, kind, default: "", help }
+}
+
 const fn switch(name: &'static str, short: Option<char>, help: &'static str) -> Flag {
-    Flag { name, short, value: false, help }
+    flag(Kind::Switch, name, short, help)
 }
 
-const fn value(name: &'static str, short: Option<char>, help: &'static str) -> Flag {
-    Flag { name, short, value: true, help }
+const fn text(name: &'static str, short: Option<char>, help: &'static str) -> Flag {
+    flag(Kind::Text, name, short, help)
 }
 
-const GLOBAL: &[Flag] = &[
-    switch("debug", None, "enable debug logging"),
-    value("log", None, "set the log file to write logs to (default is '/dev/stderr')"),
-    value("log-format", None, "set the log format ('text' (default), or 'json')"),
-    value(
-        "root",
-        None,
-        "root directory for storage of container state (default: \"/run/gantry-runtime\", or for users below $XDG_RUNTIME_DIR)",
+const fn with_default(flag: Flag, default: &'static str) -> Flag {
+    Flag { default, ..flag }
+}
+
+pub(super) const GLOBAL: &[Flag] = &[
+    switch("debug", None, "also log what is being done"),
+    text("log", None, "append messages to this file, not to standard error"),
+    with_default(text("log-format", None, "form of the messages: 'text' or 'json'"), "\"text\""),
+    with_default(
+        text("root", None, "directory of the containers' state, on a tmpfs"),
+        "\"/run/gantry-runtime\", for users below $XDG_RUNTIME_DIR",
     ),
-    value("criu", None, "not supported"),
-    switch("systemd-cgroup", None, "not supported"),
-    value("rootless", None, "ignore cgroup permission errors ('true', 'false', or 'auto'; default: 'auto')"),
+    text("criu", None, "path of criu; refused, since checkpoints come with a later version"),
+    switch("systemd-cgroup", None, "let systemd make the cgroups; refused, it comes with a later version"),
+    with_default(text("rootless", None, "ignore missing rights to cgroups: 'true', 'false' or 'auto'"), "\"auto\""),
+    switch("help", Some('h'), "show this help"),
+    switch("version", Some('v'), "print the version"),
 ];
 
-const BUNDLE: Flag =
-    value("bundle", Some('b'), "path to the root of the bundle directory, defaults to the current directory");
+const BUNDLE: Flag = text("bundle", Some('b'), "directory with config.json (default: the current one)");
 const CONSOLE_SOCKET: Flag =
-    value("console-socket", None, "path to a unix socket which will receive the master end of the terminal");
+    text("console-socket", None, "path of a listening unix socket that is sent the master side of the terminal");
 const PIDFD_SOCKET: Flag =
-    value("pidfd-socket", None, "path to a unix socket which will receive a pidfd of the process");
-const PID_FILE: Flag = value("pid-file", None, "specify the file to write the process id to");
-const NO_PIVOT: Flag = switch("no-pivot", None, "do not use pivot root; for a host whose root is a ramdisk");
-const NO_KEYRING: Flag = switch("no-new-keyring", None, "do not create a new session keyring for the container");
-const PRESERVE: Flag = value("preserve-fds", None, "pass N additional file descriptors to the container");
-const DETACH: Flag = switch("detach", Some('d'), "detach from the container's process");
+    text("pidfd-socket", None, "path of a listening unix socket that is sent a pidfd of the process");
+const PID_FILE: Flag = text("pid-file", None, "write the id of the process to this file");
+const NO_PIVOT: Flag =
+    switch("no-pivot", None, "enter the root without pivot_root, for a host that runs from a ramdisk");
+const NO_KEYRING: Flag = switch("no-new-keyring", None, "leave the container the session keyring of the caller");
+const PRESERVE: Flag = with_default(
+    flag(Kind::Number, "preserve-fds", None, "give the container N further descriptors, after those of $LISTEN_FDS"),
+    "0",
+);
+const DETACH: Flag = switch("detach", Some('d'), "return once the process runs, without waiting for its end");
+const NO_SUBREAPER: Flag = switch("no-subreaper", None, "do not become the parent of orphans of the container");
+const FORMAT: Flag = with_default(text("format", Some('f'), "'table' or 'json'"), "\"table\"");
 
-const ANY: usize = usize::MAX;
+const IMAGE_PATH: Flag = text("image-path", None, "directory of the image");
+const WORK_PATH: Flag = text("work-path", None, "directory of working files and logs");
+const TCP: Flag = switch("tcp-established", None, "allow open TCP connections");
+const EXTERNAL: Flag = switch("ext-unix-sk", None, "allow unix sockets to the outside");
+const SHELL_JOB: Flag = switch("shell-job", None, "allow jobs of a shell");
+const LAZY: Flag = switch("lazy-pages", None, "bring memory pages when they are touched");
+const LOCKS: Flag = switch("file-locks", None, "handle file locks");
+const MANAGE_CGROUPS: Flag = text("manage-cgroups-mode", None, "'soft', 'full', 'strict' or 'ignore'");
+const EMPTY_NS: Flag = flag(Kind::Texts, "empty-ns", None, "make a namespace without what was in it");
+const DEDUP: Flag = switch("auto-dedup", None, "leave out pages that are there twice");
+
+const CHECKPOINT: &[Flag] = &[
+    IMAGE_PATH,
+    WORK_PATH,
+    text("parent-path", None, "directory of the image that this one is based on"),
+    switch("leave-running", None, "let the container go on"),
+    TCP,
+    EXTERNAL,
+    SHELL_JOB,
+    LAZY,
+    with_default(flag(Kind::Number, "status-fd", None, "descriptor that is told when pages can be fetched"), "-1"),
+    text("page-server", None, "ADDRESS:PORT of a server of pages"),
+    LOCKS,
+    switch("pre-dump", None, "write memory alone and let the container go on"),
+    MANAGE_CGROUPS,
+    EMPTY_NS,
+    DEDUP,
+    switch("link-remap", None, "handle files that were removed while open"),
+];
+
+const RESTORE: &[Flag] = &[
+    CONSOLE_SOCKET,
+    IMAGE_PATH,
+    WORK_PATH,
+    TCP,
+    EXTERNAL,
+    SHELL_JOB,
+    LOCKS,
+    MANAGE_CGROUPS,
+    BUNDLE,
+    DETACH,
+    PID_FILE,
+    NO_SUBREAPER,
+    NO_PIVOT,
+    EMPTY_NS,
+    DEDUP,
+    LAZY,
+    text("lsm-profile", None, "security profile of the processes, TYPE:NAME"),
+    text("lsm-mount-context", None, "security context of the mounts"),
+    switch("link-remap", None, "handle files that were removed while open"),
+];
+
+const EXEC: &[Flag] = &[
+    CONSOLE_SOCKET,
+    PIDFD_SOCKET,
+    text("cwd", None, "working directory inside the container"),
+    flag(Kind::Texts, "env", Some('e'), "set a variable of the environment, NAME=VALUE"),
+    switch("tty", Some('t'), "give the process a terminal"),
+    text("user", Some('u'), "run as UID[:GID], in numbers"),
+    flag(Kind::Numbers, "additional-gids", Some('g'), "a further group, in numbers"),
+    text("process", Some('p'), "file with the whole process as config.json has it"),
+    DETACH,
+    PID_FILE,
+    text("process-label", None, "SELinux label of the process"),
+    text("apparmor", None, "AppArmor profile of the process"),
+    switch("no-new-privs", None, "let the process gain no privileges"),
+    flag(Kind::Texts, "cap", Some('c'), "give the process a further capability"),
+    PRESERVE,
+    flag(
+        Kind::Texts,
+        "cgroup",
+        None,
+        "run in this cgroup below the container's, [CONTROLLER[,CONTROLLER…]:]PATH; it must exist",
+    ),
+    switch("ignore-paused", None, "go on although the container is paused"),
+];
+
+const UPDATE: &[Flag] = &[
+    text(
+        "resources",
+        Some('r'),
+        "file with linux.resources as config.json has it, '-' is standard input; other flags do not count then",
+    ),
+    with_default(flag(Kind::Number, "blkio-weight", None, "share of block devices, 10 to 1000"), "0"),
+    text("cpu-period", None, "length of a period of --cpu-quota, in microseconds"),
+    text("cpu-quota", None, "processor time in each period, in microseconds; -1 is no limit"),
+    text("cpu-burst", None, "processor time that may be saved up for later, in microseconds"),
+    text("cpu-share", None, "share of processor time beside other containers, 2 to 262144"),
+    text("cpu-rt-period", None, "length of a period of --cpu-rt-runtime, in microseconds (cgroup v1)"),
+    text("cpu-rt-runtime", None, "time of real-time tasks in each period, in microseconds (cgroup v1)"),
+    text("cpuset-cpus", None, "processors to run on: 0-2,7"),
+    text("cpuset-mems", None, "memory nodes to use"),
+    text("cpu-idle", None, "1: run only when nothing else does; 0: as usual"),
+    text("kernel-memory", None, "refused: the kernel has no such limit any more"),
+    text("kernel-memory-tcp", None, "limit of TCP buffers (cgroup v1)"),
+    text("memory", None, "limit of memory: bytes, or with a unit 64m; -1 is no limit"),
+    text("memory-reservation", None, "memory that is left to the container when memory is short"),
+    text("memory-swap", None, "limit of memory and swap together; -1 is no limit of swap"),
+    with_default(flag(Kind::Number, "pids-limit", None, "most processes; -1 is no limit"), "0"),
+    text("l3-cache-schema", None, "Intel RDT: share of the level 3 cache"),
+    text("mem-bw-schema", None, "Intel RDT: share of the memory bandwidth"),
+];
+
+const ID: &str = "<container-id>";
+const ONE: (usize, usize) = (1, 1);
+
+/// A command with one argument, the container, and flags before and after it.
+const fn command(
+    name: &'static str,
+    help: &'static str,
+    description: &'static str,
+    flags: &'static [Flag],
+    run: fn(&Context) -> Outcome,
+) -> Command {
+    Command { name, help, usage: ID, description, arguments: ONE, flags_anywhere: true, flags, run }
+}
 
 /// All commands.
 pub(super) const COMMANDS: &[Command] = &[
-    Command {
-        name: "checkpoint",
-        help: "not supported",
-        usage: "<container-id>",
-        arguments: (0, ANY),
-        flags: &[],
-        run: commands::unsupported_checkpoint,
-    },
-    Command {
-        name: "create",
-        help: "create a container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE],
-        run: process::create,
-    },
-    Command {
-        name: "delete",
-        help: "delete any resources held by the container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[switch("force", Some('f'), "forcibly deletes the container if it is still running (uses SIGKILL)")],
-        run: commands::delete,
-    },
-    Command {
-        name: "events",
-        help: "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[
-            value("interval", None, "set the stats collection interval (default: 5s)"),
-            switch("stats", None, "display the container's stats then exit"),
+    command(
+        "checkpoint",
+        "checkpoint a running container (comes with a later version)",
+        "   Refused: this version writes no checkpoints. The flags are those of runc.",
+        CHECKPOINT,
+        commands::unsupported_checkpoint,
+    ),
+    command(
+        "create",
+        "create a container",
+        "   Makes the container of a bundle: its first process has everything but its program, which `start` runs.\n   \
+         The id is letters, digits and _ + - . and must be new below --root.",
+        &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_KEYRING, PRESERVE],
+        process::create,
+    ),
+    command(
+        "delete",
+        "delete any resources held by the container",
+        "   Removes cgroup and state of a container that is stopped, or was never started. With --force one that\n   runs \
+         is killed first, and one that does not exist is no error.",
+        &[switch("force", Some('f'), "kill the container if it runs (SIGKILL)")],
+        commands::delete,
+    ),
+    command(
+        "events",
+        "display container events such as OOM notifications, cpu, memory, and IO usage statistics",
+        "   Prints one JSON object on each line: figures at an interval, and a notice whenever memory runs out, until\n   \
+         the container ends.",
+        &[
+            with_default(flag(Kind::Duration, "interval", None, "time between two lines with figures"), "5s"),
+            switch("stats", None, "print the figures once"),
         ],
-        run: events::events,
+        events::events,
+    ),
+    Command {
+        usage: "<container-id> <command> [arguments...], or --process FILE <container-id>",
+        arguments: (1, usize::MAX),
+        flags_anywhere: false,
+        ..command(
+            "exec",
+            "execute new process inside the container",
+            "   Runs a program in a container that runs, and ends with its exit code. Without --process it has the user,\n   \
+             rights and environment of the bundle's config.json, changed by the flags. Code 255: it could not be run.",
+            EXEC,
+            process::exec,
+        )
     },
     Command {
-        name: "exec",
-        help: "execute new process inside the container",
-        usage: "<container-id> <command> [command options]  || -p process.json <container-id>",
-        arguments: (1, ANY),
-        flags: &[
-            CONSOLE_SOCKET,
-            PIDFD_SOCKET,
-            value("cwd", None, "current working directory in the container"),
-            value("env", Some('e'), "set environment variables"),
-            switch("tty", Some('t'), "allocate a pseudo-TTY"),
-            value("user", Some('u'), "UID (format: <uid>[:<gid>])"),
-            value("additional-gids", Some('g'), "additional gids"),
-            value("process", Some('p'), "path to the process.json"),
-            DETACH,
-            PID_FILE,
-            value("process-label", None, "set the SELinux label of the process"),
-            value("apparmor", None, "set the apparmor profile for the process"),
-            switch("no-new-privs", None, "set the no new privileges value for the process"),
-            value("cap", Some('c'), "add a capability to the bounding set for the process"),
-            PRESERVE,
-            value("cgroup", None, "run the process in an (existing) sub-cgroup"),
-            switch("ignore-paused", None, "allow exec in a paused container"),
-        ],
-        run: process::exec,
-    },
-    Command {
-        name: "features",
-        help: "show the enabled features",
-        usage: "",
-        arguments: (0, 0),
-        flags: &[],
-        run: features::features,
-    },
-    Command {
-        name: "kill",
-        help: "kill sends the specified signal (default: SIGTERM) to the container's init process",
         usage: "<container-id> [signal]",
         arguments: (1, 2),
-        flags: &[switch("all", Some('a'), "send the specified signal to all processes inside the container")],
-        run: commands::kill,
+        ..command(
+            "kill",
+            "kill sends the specified signal (default: SIGTERM) to the container's init process",
+            "   The signal is a name, with or without SIG, or a number; real-time signals are RTMIN+1 or 35.",
+            &[switch("all", Some('a'), "send it to all processes of the container")],
+            commands::kill,
+        )
     },
     Command {
-        name: "list",
-        help: "lists containers with the given root",
         usage: "",
         arguments: (0, 0),
-        flags: &[
-            value("format", Some('f'), "select one of: table or json (default: \"table\")"),
-            switch("quiet", Some('q'), "display only container IDs"),
-        ],
-        run: table::list,
+        ..command(
+            "list",
+            "lists containers with the given root",
+            "   Lists the containers below --root.",
+            &[FORMAT, switch("quiet", Some('q'), "print ids alone")],
+            list::list,
+        )
     },
+    command(
+        "pause",
+        "pause suspends all processes inside the container",
+        "   Stops all processes of the container where they are, until `resume`.",
+        &[],
+        commands::pause,
+    ),
     Command {
-        name: "pause",
-        help: "pause suspends all processes inside the container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[],
-        run: commands::pause,
+        usage: "<container-id> [ps options]",
+        arguments: (1, usize::MAX),
+        flags_anywhere: false,
+        ..command(
+            "ps",
+            "ps displays the processes running inside a container",
+            "   Shows the processes in the columns of ps, without running it: -e, -A, -f, -l, -F, -j, -w, ax, u, j and their\n   \
+             like, -o with columns by name. Other options are refused.",
+            &[FORMAT],
+            list::ps,
+        )
     },
-    Command {
-        name: "ps",
-        help: "ps displays the processes running inside a container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[value("format", Some('f'), "select one of: table or json (default: \"table\")")],
-        run: table::ps,
-    },
-    Command {
-        name: "restore",
-        help: "not supported",
-        usage: "<container-id>",
-        arguments: (0, ANY),
-        flags: &[],
-        run: commands::unsupported_restore,
-    },
-    Command {
-        name: "resume",
-        help: "resumes all processes that have been previously paused",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[],
-        run: commands::resume,
-    },
-    Command {
-        name: "run",
-        help: "create and run a container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[
+    command(
+        "restore",
+        "restore a container from a checkpoint (comes with a later version)",
+        "   Refused: this version reads no checkpoints. The flags are those of runc.",
+        RESTORE,
+        commands::unsupported_restore,
+    ),
+    command(
+        "resume",
+        "resumes all processes that have been previously paused",
+        "   Lets a paused container go on.",
+        &[],
+        commands::resume,
+    ),
+    command(
+        "run",
+        "create and run a container",
+        "   Makes and starts the container of a bundle, passes signals and the terminal on to it, removes it when it ends,\n   \
+         and ends with its exit code.",
+        &[
             BUNDLE,
             CONSOLE_SOCKET,
             PIDFD_SOCKET,
             DETACH,
-            switch("keep", None, "do not delete the container after it exits"),
+            switch("keep", None, "leave the container there when it has ended"),
             PID_FILE,
-            switch("no-subreaper", None, "accepted: this runtime is never a subreaper"),
+            NO_SUBREAPER,
             NO_PIVOT,
             NO_KEYRING,
             PRESERVE,
         ],
-        run: process::run,
-    },
+        process::run,
+    ),
     Command {
-        name: "spec",
-        help: "create a new specification file",
         usage: "",
         arguments: (0, 0),
-        flags: &[
-            value("bundle", Some('b'), "path to the root of the bundle directory"),
-            switch("rootless", None, "generate a configuration for a rootless container"),
-        ],
-        run: spec::spec,
+        ..command(
+            "spec",
+            "create a new specification file",
+            "   Writes a config.json to begin with: a shell with few rights. It is meant to be edited.",
+            &[
+                text("bundle", Some('b'), "directory to write it to (default: the current one)"),
+                switch("rootless", None, "for a container of an ordinary user"),
+            ],
+            spec::spec,
+        )
     },
+    command(
+        "start",
+        "executes the user defined process in a created container",
+        "   Lets a container that was made with `create` run its program.",
+        &[],
+        commands::start,
+    ),
+    command(
+        "state",
+        "output the state of a container",
+        "   Prints the state as the runtime specification defines it, in JSON.",
+        &[],
+        commands::state,
+    ),
+    command(
+        "stats",
+        "display the container's statistics once",
+        "   Prints what the container uses, as `events --stats` does.",
+        &[],
+        events::stats,
+    ),
+    command(
+        "update",
+        "update container resource constraints",
+        "   Changes limits of a container; those that are not named, and those that are 0, stay as they are.",
+        UPDATE,
+        update::update,
+    ),
     Command {
-        name: "start",
-        help: "executes the user defined process in a created container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[],
-        run: commands::start,
-    },
-    Command {
-        name: "state",
-        help: "output the state of a container",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[],
-        run: commands::state,
-    },
-    Command {
-        name: "update",
-        help: "update container resource constraints",
-        usage: "<container-id>",
-        arguments: (1, 1),
-        flags: &[
-            value(
-                "resources",
-                Some('r'),
-                "path to the file containing the resources to update or '-' for standard input",
-            ),
-            value("blkio-weight", None, "per cgroup weight, range is from 10 to 1000"),
-            value("cpu-period", None, "CPU CFS period to be used for hardcapping (in usecs)"),
-            value("cpu-quota", None, "CPU CFS hardcap limit (in usecs)"),
-            value("cpu-burst", None, "CPU CFS hardcap burst limit (in usecs)"),
-            value("cpu-share", None, "CPU shares (relative weight vs. other containers)"),
-            value("cpu-rt-period", None, "CPU realtime period (in usecs)"),
-            value("cpu-rt-runtime", None, "CPU realtime hardcap limit (in usecs)"),
-            value("cpuset-cpus", None, "CPU(s) to use"),
-            value("cpuset-mems", None, "memory node(s) to use"),
-            value("cpu-idle", None, "set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE"),
-            value("memory", None, "memory limit (in bytes)"),
-            value("memory-reservation", None, "memory reservation or soft limit (in bytes)"),
-            value("memory-swap", None, "total memory usage (memory + swap); '-1' for unlimited swap"),
-            value("pids-limit", None, "maximum number of pids allowed in the container"),
-            value("l3-cache-schema", None, "not supported"),
-            value("mem-bw-schema", None, "not supported"),
-        ],
-        run: update::update,
+        usage: "",
+        arguments: (0, 0),
+        ..command(
+            "features",
+            "show the enabled features",
+            "   Prints what this runtime can do, as the runtime specification's features.md defines it, in JSON.",
+            &[],
+            features::features,
+        )
     },
 ];
-
-/// Flags and arguments as they were given.
-#[derive(Debug, Default)]
-pub(super) struct Parsed {
-    flags: Vec<(&'static str, String)>,
-    pub(super) words: Vec<String>,
-}
-
-impl Parsed {
-    /// The last value of a flag.
-    pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.flags.iter().rev().find(|(flag, _)| *flag == name).map(|(_, value)| value.as_str())
-    }
-
-    /// All values of a flag.
-    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.flags.iter().filter(move |(flag, _)| *flag == name).map(|(_, value)| value.as_str())
-    }
-
-    pub(super) fn is_set(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| value != "false")
-    }
-
-    /// The argument at a place; the parser has checked how many there are.
-    pub(super) fn word(&self, index: usize) -> &str {
-        self.words.get(index).map(String::as_str).unwrap_or_default()
-    }
-}
-
-/// What the command line asks for.
-pub(super) enum Request {
-    Help(Option<&'static Command>),
-    Version,
-    Run { global: Parsed, command: &'static Command, arguments: Parsed },
-}
-
-pub(super) fn parse(words: &[String]) -> Result<Request, String> {
-    let Some(global) = parse_flags(GLOBAL, words)? else { return Ok(Request::Help(None)) };
-    if global.is_set("version") {
-        return Ok(Request::Version);
-    }
-    let Some((name, rest)) = global.words.split_first() else { return Ok(Request::Help(None)) };
-    let find = |name: &str| COMMANDS.iter().find(|command| command.name == name);
-    if name == "help" || name == "h" {
-        return Ok(Request::Help(rest.first().and_then(|name| find(name))));
-    }
-    let command = find(name).ok_or_else(|| format!("No help topic for '{name}'"))?;
-    let Some(arguments) = parse_flags(command.flags, rest)? else { return Ok(Request::Help(Some(command))) };
-    let (fewest, most) = command.arguments;
-    let count = arguments.words.len();
-    if count < fewest || count > most {
-        let wanted = if fewest == most { format!("exactly {fewest}") } else { format!("a minimum of {fewest}") };
-        return Err(format!("{name:?} requires {wanted} argument(s)"));
-    }
-    Ok(Request::Run { global, command, arguments })
-}
-
-/// `None` when help is asked for.
-fn parse_flags(flags: &'static [Flag], words: &[String]) -> Result<Option<Parsed>, String> {
-    let mut parsed = Parsed::default();
-    let mut rest = words.iter();
-    while let Some(word) = rest.as_slice().first() {
-        let Some(name) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')).filter(|_| word != "-") else {
-            break;
-        };
-        rest.next();
-        if name.is_empty() {
-            break;
-        }
-        let (name, inline) = name.split_once('=').map_or((name, None), |(name, value)| (name, Some(value)));
-        if name == "help" || name == "h" {
-            return Ok(None);
-        }
-        if std::ptr::eq(flags, GLOBAL) && (name == "version" || name == "v") {
-            parsed.flags.push(("version", String::new()));
-            continue;
-        }
-        let is = |flag: &&Flag| flag.name == name || flag.short.is_some_and(|short| name == short.to_string());
-        let flag = flags.iter().find(is).ok_or_else(|| format!("flag provided but not defined: -{name}"))?;
-        let value = match (flag.value, inline) {
-            (_, Some(value)) => value.to_owned(),
-            (false, None) => String::new(),
-            (true, None) => rest.next().ok_or_else(|| format!("flag needs an argument: -{name}"))?.clone(),
-        };
-        parsed.flags.push((flag.name, value));
-    }
-    parsed.words = rest.as_slice().to_vec();
-    Ok(Some(parsed))
-}
-
-pub(super) fn help(name: &str, command: Option<&Command>) -> String {
-    let Some(command) = command else {
-        let commands: String =
-            COMMANDS.iter().map(|command| format!("   {:<11} {}\n", command.name, command.help)).collect();
-        let more = "   --help, -h                show help\n   --version, -v             print the version\n";
-        return format!(
-            "NAME:\n   {name} - Open Container Initiative runtime\n\nUSAGE:\n   {name} [global options] command \
-             [command options] [arguments...]\n\nCOMMANDS:\n{commands}\nGLOBAL OPTIONS:\n{}{more}",
-            list(GLOBAL)
-        );
-    };
-    let options = if command.flags.is_empty() { String::new() } else { format!("\nOPTIONS:\n{}", list(command.flags)) };
-    format!(
-        "NAME:\n   {name} {} - {}\n\nUSAGE:\n   {name} {} [command options] {}\n{options}",
-        command.name, command.help, command.name, command.usage
-    )
-}
-
-fn list(flags: &[Flag]) -> String {
-    let line = |flag: &Flag| {
-        let value = if flag.value { " value" } else { "" };
-        let short = flag.short.map(|short| format!(", -{short}{value}")).unwrap_or_default();
-        format!("   {:<25} {}\n", format!("--{}{value}{short}", flag.name), flag.help)
-    };
-    flags.iter().map(line).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn words(text: &str) -> Vec<String> {
-        text.split(' ').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn flags_end_at_the_first_argument() {
-        let text = "--root /r -log=/l exec -t --env A=1 -e B=2 c sh -c -x";
-        let Ok(Request::Run { global, command, arguments }) = parse(&words(text)) else { panic!() };
-        assert_eq!((global.value("root"), global.value("log"), command.name), (Some("/r"), Some("/l"), "exec"));
-        assert!(arguments.is_set("tty"));
-        assert_eq!(arguments.values("env").collect::<Vec<_>>(), ["A=1", "B=2"]);
-        assert_eq!(arguments.words, ["c", "sh", "-c", "-x"]);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said() {
-        let error = |text: &str| parse(&words(text)).err().unwrap();
-        assert_eq!(error("--foo"), "flag provided but not defined: -foo");
-        assert_eq!(error("run"), "\"run\" requires exactly 1 argument(s)");
-        assert_eq!(error("frob"), "No help topic for 'frob'");
-        assert_eq!(error("run --pid-file"), "flag needs an argument: -pid-file");
-    }
-}

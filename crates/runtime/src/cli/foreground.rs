@@ -6,11 +6,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::process::WaitOptions;
 use rustix::termios::Termios;
+use sys::clone::Child;
+use sys::pidfd::End;
 use sys::signal::SignalFd;
 use sys::{pidfd, pty};
 
-use super::Outcome;
+use super::notify::Listening;
+use super::{Failure, Outcome};
 
 const SIGCHLD: i32 = 17;
 const SIGWINCH: i32 = 28;
@@ -22,26 +26,38 @@ const MAX_PENDING: usize = 64 << 10;
 /// Caught signals.
 pub(super) struct Foreground {
     signals: SignalFd,
+    /// Orphans of the container become children of this process, when it has no pid namespace with a parent of its own
+    /// for them.
+    subreaper: bool,
 }
 
 impl Foreground {
     /// Catches every signal that can be passed on.
-    pub(super) fn prepare() -> std::io::Result<Self> {
+    pub(super) fn prepare(subreaper: bool) -> std::io::Result<Self> {
+        if subreaper {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        }
         // Not KILL and STOP, which cannot be caught, nor what the kernel sends for a program's own mistakes, PIPE, and
         // what stops background jobs.
         let skipped = [4, 5, 6, 7, 8, 9, 11, 13, 19, 20, 21, 22, 31];
         let caught: Vec<i32> = (1..=31).filter(|signal| !skipped.contains(signal)).collect();
-        Ok(Self { signals: SignalFd::new(&caught)? })
+        Ok(Self { signals: SignalFd::new(&caught)?, subreaper })
     }
 
     /// Passes everything on until the process ends; its exit code.
-    pub(super) fn follow(&self, process: &OwnedFd, console: Option<OwnedFd>) -> Outcome {
+    pub(super) fn follow(&self, child: &Child, console: Option<OwnedFd>, ready: Option<&Listening>) -> Outcome {
         let terminal = console.map(Terminal::new).transpose()?;
-        let end = self.pass_on(process, terminal)?;
+        let end = self.pass_on(child, terminal, ready)?;
         Ok(u8::try_from(end.code()).unwrap_or(u8::MAX))
     }
 
-    fn pass_on(&self, process: &OwnedFd, mut terminal: Option<Terminal>) -> std::io::Result<pidfd::End> {
+    fn pass_on(
+        &self,
+        child: &Child,
+        mut terminal: Option<Terminal>,
+        ready: Option<&Listening>,
+    ) -> Result<End, Failure> {
+        let process = &child.pidfd;
         let mut ended = None;
         loop {
             let drained = terminal.as_ref().is_none_or(|terminal| terminal.output_closed);
@@ -52,6 +68,8 @@ impl Foreground {
                 PollFd::new(process, if ended.is_some() { PollFlags::empty() } else { PollFlags::IN }),
                 PollFd::new(&self.signals, PollFlags::IN),
             ];
+            watched.extend(ready.map(|ready| PollFd::new(ready, PollFlags::IN)));
+            let place = watched.len();
             if let Some(terminal) = &terminal {
                 terminal.watch(&mut watched);
             }
@@ -60,23 +78,34 @@ impl Foreground {
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             }
-            let ready: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
+            let flags: Vec<PollFlags> = watched.iter().map(PollFd::revents).collect();
             drop(watched);
-            let is_ready = |index: usize| ready.get(index).is_some_and(|flags| !flags.is_empty());
+            let is_ready = |index: usize| flags.get(index).is_some_and(|flags| !flags.is_empty());
             if is_ready(1) {
                 self.send_signals(process, terminal.as_ref())?;
             }
-            if let Some(terminal) = &mut terminal {
-                terminal.copy(ready.get(2).copied(), ready.get(3).copied())?;
+            // This process is the one to watch: it ends with the container, and with its exit code.
+            if let Some(ready) = ready {
+                ready.pass_on(rustix::process::getpid().as_raw_nonzero().get())?;
             }
-            if ended.is_none() && is_ready(0) {
-                ended = Some(pidfd::reap(process.as_fd())?);
+            if let Some(terminal) = &mut terminal {
+                terminal.copy(flags.get(place).copied(), flags.get(place + 1).copied())?;
+            }
+            if ended.is_none() && (is_ready(0) || (self.subreaper && is_ready(1))) {
+                ended = self.reap(child)?;
+            }
+            if ended.is_some() {
                 // What others of the container still hold open is not waited for.
                 if let Some(terminal) = &mut terminal {
                     terminal.drain()?;
                 }
             }
         }
+    }
+
+    /// How the child ended, if it did; with it go orphans that ended.
+    fn reap(&self, child: &Child) -> std::io::Result<Option<End>> {
+        if self.subreaper { reap_all(child.pid) } else { pidfd::reap(child.pidfd.as_fd()).map(Some) }
     }
 
     fn send_signals(&self, process: &OwnedFd, terminal: Option<&Terminal>) -> std::io::Result<()> {
@@ -95,6 +124,24 @@ impl Foreground {
             }
         }
         Ok(())
+    }
+}
+
+/// Reaps every child that ended; how the one with this number did, if it is among them.
+fn reap_all(pid: i32) -> std::io::Result<Option<End>> {
+    let mut end = None;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((child, status))) if child.as_raw_nonzero().get() == pid => {
+                end = Some(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => End::Exited(code),
+                    (None, signal) => End::Signaled(signal.unwrap_or_default()),
+                });
+            }
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(end),
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }
 
@@ -127,7 +174,7 @@ impl Terminal {
         }
     }
 
-    /// Places 2 and 3 of what is polled.
+    /// The last two places of what is polled.
     fn watch<'a>(&'a self, watched: &mut Vec<PollFd<'a>>) {
         let mut flags = PollFlags::empty();
         if !self.output_closed {

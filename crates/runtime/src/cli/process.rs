@@ -1,14 +1,18 @@
 //! `create`, `run` and `exec`: the commands that make processes.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci::spec::{Capabilities, Process, Spec};
 use rustix::process::Signal;
+use sys::clone::Child;
 use sys::file::Durability;
 
-use super::flags::Parsed;
+use super::commands::load;
 use super::foreground::Foreground;
+use super::grammar::Parsed;
+use super::notify::NotifySocket;
 use super::{Context, Failure, Outcome};
 use crate::config;
 use crate::conversation::send_to;
@@ -26,23 +30,32 @@ pub(super) fn create(context: &Context) -> Outcome {
 
 pub(super) fn run(context: &Context) -> Outcome {
     let named = |failure: Failure| failure.within(&format!("{} run failed", context.name));
-    let detach = context.arguments.is_set("detach");
+    let arguments = &context.arguments;
+    let detach = arguments.is_set("detach");
     // Signals are caught before there is a process that they could be for.
-    let foreground = if detach { None } else { Some(Foreground::prepare()?) };
+    let foreground = if detach { None } else { Some(Foreground::prepare(!arguments.is_set("no-subreaper"))?) };
     let mut created = make(context, detach).map_err(named)?;
     let begun = (|| {
         let terminal = if detach { created.console.as_ref() } else { None };
         hand_over(context, &created.pidfd, terminal, created.pid)?;
+        let socket = NotifySocket::of_caller(&context.root, arguments.word(0)).map(NotifySocket::bind).transpose()?;
         created.container.start()?;
-        Ok(())
+        if let (Some(socket), true) = (&socket, detach) {
+            socket.wait(created.pid, &created.pidfd)?;
+        }
+        Ok(socket)
     })();
-    if let Err(failure) = begun {
-        let _ = created.container.delete(true);
-        return Err(named(failure));
-    }
+    let socket = match begun {
+        Ok(socket) => socket,
+        Err(failure) => {
+            let _ = created.container.delete(true);
+            return Err(named(failure));
+        }
+    };
     let Some(foreground) = foreground else { return Ok(0) };
-    let code = foreground.follow(&created.pidfd, created.console.take());
-    if !context.arguments.is_set("keep") {
+    let child = Child { pid: created.pid, pidfd: created.pidfd };
+    let code = foreground.follow(&child, created.console.take(), socket.as_ref());
+    if !arguments.is_set("keep") {
         warn(context, &created.container.delete(true)?);
     }
     code
@@ -53,16 +66,21 @@ fn make(context: &Context, detached: bool) -> Result<Created, Failure> {
     let arguments = &context.arguments;
     let bundle = std::path::absolute(arguments.value("bundle").unwrap_or("."))?;
     let mut spec = load_spec(&bundle)?;
-    let preserved = preserved_fds(arguments)?;
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or_default();
-    if let (Some(process), 1..) = (&mut spec.process, listen) {
-        process.env.push(format!("LISTEN_FDS={listen}"));
-        process.env.push("LISTEN_PID=1".into());
+    let id = arguments.word(0).to_owned();
+    if id.is_empty() {
+        return Err("container id cannot be empty".into());
     }
+    let activated = Activated::of_caller();
+    if let (Some(process), Some(activated)) = (&mut spec.process, &activated) {
+        process.env.extend(activated.environment());
+    }
+    let preserved = preserved_fds(arguments, activated.map_or(0, |activated| activated.count))?;
+    let socket = NotifySocket::of_caller(&context.root, &id);
+    let directory = socket.as_ref().map(|socket| socket.add_to(&id, &mut spec)).transpose()?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let stdio = streams(arguments, terminal, detached)?;
     let created = Container::create(CreateOptions {
-        id: arguments.word(0).to_owned(),
+        id,
         bundle,
         spec,
         state_root: context.root.clone(),
@@ -73,8 +91,32 @@ fn make(context: &Context, detached: bool) -> Result<Created, Failure> {
         no_new_keyring: arguments.is_set("no-new-keyring"),
         rootless: context.rootless,
     })?;
+    if let Some(directory) = directory {
+        directory.keep();
+    }
     warn(context, &created.warnings);
     Ok(created)
+}
+
+/// Descriptors of socket activation, sd_listen_fds(3): from 3 on, for the process that `LISTEN_PID` names.
+struct Activated {
+    count: i32,
+    names: Option<String>,
+}
+
+impl Activated {
+    fn of_caller() -> Option<Self> {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
+        let count = number("LISTEN_FDS").filter(|count| *count > 0)?;
+        let own = i32::try_from(std::process::id()).ok();
+        (number("LISTEN_PID") == own).then(|| Self { count, names: std::env::var("LISTEN_FDNAMES").ok() })
+    }
+
+    /// In a pid namespace of its own the first process is 1, as with runc.
+    fn environment(&self) -> impl Iterator<Item = String> {
+        let names = self.names.as_ref().map(|names| format!("LISTEN_FDNAMES={names}"));
+        [format!("LISTEN_FDS={}", self.count), "LISTEN_PID=1".to_owned()].into_iter().chain(names)
+    }
 }
 
 fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
@@ -90,7 +132,7 @@ fn warn(context: &Context, warnings: &[String]) {
 
 /// A terminal needs somebody who holds it: this process, or who listens on the console socket.
 fn streams(arguments: &Parsed, terminal: bool, detached: bool) -> Result<Stdio, Failure> {
-    let socket = arguments.value("console-socket").is_some();
+    let socket = arguments.text("console-socket").is_some();
     if socket && !(terminal && detached) {
         return Err("cannot use console socket if the runtime will not detach or allocate tty".into());
     }
@@ -100,12 +142,11 @@ fn streams(arguments: &Parsed, terminal: bool, detached: bool) -> Result<Stdio, 
     Ok(if terminal { Stdio::Terminal } else { Stdio::Inherit })
 }
 
-/// `--preserve-fds` and the descriptors of socket activation, from 3 on.
-fn preserved_fds(arguments: &Parsed) -> Result<Vec<OwnedFd>, Failure> {
-    let parse = |text: &str| text.parse::<i32>().map_err(|_| format!("invalid value for preserve-fds: {text:?}"));
-    let count = arguments.value("preserve-fds").map(parse).transpose()?.unwrap_or_default();
-    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<i32>().ok()).unwrap_or_default();
-    (3..3 + count.clamp(0, 1 << 16) + listen.clamp(0, 1 << 16))
+/// The descriptors of socket activation and those of `--preserve-fds`, from 3 on.
+fn preserved_fds(arguments: &Parsed, activated: i32) -> Result<Vec<OwnedFd>, Failure> {
+    let count = arguments.number("preserve-fds").unwrap_or_default();
+    let count = i32::try_from(count).map_err(|_| format!("preserve-fds: {count} is too many"))?;
+    (3..3_i32.saturating_add(count.max(0)).saturating_add(activated))
         .map(|number| {
             sys::inherited::take(number).map_err(|_| format!("preserve-fds: descriptor {number} is not open").into())
         })
@@ -115,13 +156,13 @@ fn preserved_fds(arguments: &Parsed) -> Result<Vec<OwnedFd>, Failure> {
 /// Tells the caller of this program about the process: terminal, pidfd, number.
 fn hand_over(context: &Context, pidfd: &OwnedFd, console: Option<&OwnedFd>, pid: i32) -> Result<(), Failure> {
     let arguments = &context.arguments;
-    if let (Some(path), Some(console)) = (arguments.value("console-socket"), console) {
+    if let (Some(path), Some(console)) = (arguments.text("console-socket"), console) {
         send_to(Path::new(path), b"/dev/ptmx", console).map_err(|error| format!("console socket {path}: {error}"))?;
     }
-    if let Some(path) = arguments.value("pidfd-socket") {
+    if let Some(path) = arguments.text("pidfd-socket") {
         send_to(Path::new(path), b"pidfd", pidfd).map_err(|error| format!("pidfd socket {path}: {error}"))?;
     }
-    if let Some(path) = arguments.value("pid-file") {
+    if let Some(path) = arguments.text("pid-file") {
         sys::file::replace(Path::new(path), pid.to_string().as_bytes(), 0o644, Durability::Process)
             .map_err(|error| format!("pid file {path}: {error}"))?;
     }
@@ -134,17 +175,14 @@ pub(super) fn exec(context: &Context) -> Outcome {
     let named = |failure: Failure| Failure { code: 255, ..failure.within("exec failed") };
     let arguments = &context.arguments;
     let detach = arguments.is_set("detach");
-    let foreground = if detach { None } else { Some(Foreground::prepare()?) };
+    let foreground = if detach { None } else { Some(Foreground::prepare(false)?) };
     let mut added = (|| {
-        let container = Container::load(&context.root, arguments.word(0))?;
-        let process = exec_process(arguments, container.spec())?;
+        let container = load(context)?;
+        let process = exec_process(arguments, &container)?;
         let stdio = streams(arguments, process.terminal, detach)?;
-        let sub_cgroup = arguments.value("cgroup").unwrap_or_default();
-        // `controller:path` is for hosts whose controllers differ; here one path is for all.
-        let sub_cgroup = sub_cgroup.rsplit(':').next().unwrap_or_default();
         let options = ExecOptions {
-            extra_fds: preserved_fds(arguments)?,
-            sub_cgroup: sub_cgroup.into(),
+            extra_fds: preserved_fds(arguments, 0)?,
+            sub_cgroups: sub_cgroups(arguments)?,
             ignore_paused: arguments.is_set("ignore-paused"),
             ..ExecOptions::new(process, stdio)
         };
@@ -159,39 +197,62 @@ pub(super) fn exec(context: &Context) -> Outcome {
     }
     match foreground {
         None => Ok(0),
-        Some(foreground) => foreground.follow(&added.pidfd, added.console.take()),
+        Some(foreground) => {
+            let child = Child { pid: added.pid, pidfd: added.pidfd };
+            foreground.follow(&child, added.console.take(), None)
+        }
     }
 }
 
-/// The process of `--process`, or the container's own with what the flags change.
-fn exec_process(arguments: &Parsed, spec: &Spec) -> Result<Process, Failure> {
-    if let Some(path) = arguments.value("process") {
+/// `--cgroup [CONTROLLER[,CONTROLLER…]:]PATH`, as controller and path; no controller is all of them.
+fn sub_cgroups(arguments: &Parsed) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let values: Vec<&str> = arguments.values("cgroup").collect();
+    let mut places = BTreeMap::new();
+    for value in &values {
+        match value.split(':').collect::<Vec<_>>()[..] {
+            [path] if values.len() == 1 => drop(places.insert(String::new(), path.into())),
+            [_] => return Err(format!("invalid --cgroup argument: {value} (missing <controller>: prefix)").into()),
+            [controllers, path] => {
+                places.extend(controllers.split(',').map(|controller| (controller.to_owned(), PathBuf::from(path))));
+            }
+            _ => return Err(format!("invalid --cgroup argument: {value}").into()),
+        }
+    }
+    Ok(places)
+}
+
+/// The process of `--process`, or that of the bundle's `config.json` as it is now with what the flags change.
+fn exec_process(arguments: &Parsed, container: &Container) -> Result<Process, Failure> {
+    if let Some(path) = arguments.text("process") {
         let bytes = config::read(Path::new(path)).map_err(|error| format!("{path}: {error}"))?;
         return Ok(config::parse(&bytes).map_err(|error| format!("{path}: process.{error}"))?);
     }
     let Some((_, command @ [_, ..])) = arguments.words.split_first() else {
         return Err("process args cannot be empty".into());
     };
-    let mut process = spec.process.clone().unwrap_or_default();
+    // The file, not what was made of it: variables that were for the first process alone are not in it.
+    let spec = load_spec(container.bundle()).unwrap_or_else(|_| container.spec().clone());
+    let mut process = spec.process.unwrap_or_default();
     process.args = command.to_vec();
     process.terminal = arguments.is_set("tty");
     process.env.extend(arguments.values("env").map(str::to_owned));
     // The score is the first process's alone, as with runc.
     process.oom_score_adj = None;
-    if let Some(cwd) = arguments.value("cwd") {
+    if let Some(cwd) = arguments.text("cwd") {
         process.cwd = cwd.to_owned();
     }
-    if let Some(label) = arguments.value("process-label") {
+    if let Some(label) = arguments.text("process-label") {
         process.selinux_label = Some(label.to_owned());
     }
-    if let Some(profile) = arguments.value("apparmor") {
+    if let Some(profile) = arguments.text("apparmor") {
         process.apparmor_profile = Some(profile.to_owned());
     }
-    if arguments.is_set("no-new-privs") {
-        process.no_new_privileges = true;
+    if arguments.value("no-new-privs").is_some() {
+        process.no_new_privileges = arguments.is_set("no-new-privs");
     }
-    let id = |text: &str| text.parse::<u32>().map_err(|_| Failure::from(format!("invalid id {text:?}")));
-    if let Some(user) = arguments.value("user") {
+    let id =
+        |text: &str| text.parse::<u32>().map_err(|_| Failure::from(format!("{text:?} is no id of a user or group")));
+    if let Some(user) = arguments.text("user") {
         let (uid, gid) = user.split_once(':').map_or((user, None), |(uid, gid)| (uid, Some(gid)));
         process.user.uid = id(uid)?;
         if let Some(gid) = gid {
@@ -209,8 +270,8 @@ fn exec_process(arguments: &Parsed, spec: &Spec) -> Result<Process, Failure> {
 }
 
 fn add_capabilities(sets: &mut Capabilities, added: &[String]) {
-    // As runc: everything but inheritable, and ambient where it can be.
-    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+    // As runc. The kernel lets none become ambient that is not inheritable too.
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
         set.extend_from_slice(added);
     }
 }

@@ -97,7 +97,7 @@ fn out_of_memory_is_an_event() {
     bundle.create();
     bundle.start();
     let mut command = bundle.runtime();
-    command.args(["events", "--interval", "60s", &bundle.id]).stdout(std::process::Stdio::piped());
+    command.args(["events", "--interval", "100ms", &bundle.id]).stdout(std::process::Stdio::piped());
     let mut events = command.spawn().unwrap();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
     let first: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();

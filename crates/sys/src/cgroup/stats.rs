@@ -1,29 +1,37 @@
-//! What a group uses, and the notice of memory running out.
+//! What a group uses. A figure whose controller or file is missing is zero, a list is empty, pressure is absent.
 
-use super::files::{self, pairs, read_key, read_number, read_optional};
-use super::{Error, Result};
-use rustix::event::{EventfdFlags, PollFlags, eventfd};
-use rustix::fs::{Mode, OFlags};
-use std::cell::Cell;
+mod v1;
+mod v2;
+
+use super::Result;
+use super::files::{pairs, read_number, read_optional};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+pub(super) use v1::read as v1;
+pub(super) use v2::{huge_pages as v2_huge_pages, read as v2};
 
 /// Figures of a group, with those below it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats {
     /// Processor.
     pub cpu: CpuStats,
+    /// Processors and memory nodes that may be used.
+    pub cpuset: CpusetStats,
     /// Memory.
     pub memory: MemoryStats,
     /// Processes.
     pub pids: PidsStats,
     /// Block devices.
     pub io: IoStats,
+    /// Huge pages by size, `2MB`.
+    pub hugepages: BTreeMap<String, HugepageStats>,
+    /// RDMA devices.
+    pub rdma: RdmaStats,
 }
 
 /// Processor time in nanoseconds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct CpuStats {
     /// In all.
     pub total_ns: u64,
@@ -33,27 +41,87 @@ pub struct CpuStats {
     pub user_ns: u64,
     /// By processor, cgroup v1 only.
     pub per_cpu_ns: Vec<u64>,
+    /// In the kernel by processor, cgroup v1 only.
+    pub per_cpu_kernel_ns: Vec<u64>,
+    /// In programs by processor, cgroup v1 only.
+    pub per_cpu_user_ns: Vec<u64>,
     /// Periods with a quota.
     pub periods: u64,
     /// Those in which it was used up.
     pub throttled_periods: u64,
     /// Time spent waiting for the next.
     pub throttled_ns: u64,
+    /// Time lost waiting for a processor, cgroup v2 only.
+    pub pressure: Option<Pressure>,
+}
+
+/// Pressure stall information (Documentation/accounting/psi.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    /// Time in which some task waited.
+    pub some: Stall,
+    /// Time in which all of them did.
+    pub full: Stall,
+}
+
+/// How long tasks waited for something.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stall {
+    /// Percent of the last 10 seconds.
+    pub avg10: f64,
+    /// Percent of the last minute.
+    pub avg60: f64,
+    /// Percent of the last five minutes.
+    pub avg300: f64,
+    /// Microseconds in all.
+    pub total_us: u64,
+}
+
+/// The `cpuset.*` files. Version 2 has the two lists alone, which are those in effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CpusetStats {
+    /// Numbers of processors.
+    pub cpus: Vec<u16>,
+    /// Numbers of memory nodes.
+    pub mems: Vec<u16>,
+    /// The other files of version 1 that hold a number, by their names after the dot.
+    pub flags: BTreeMap<&'static str, i64>,
 }
 
 /// Memory in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct MemoryStats {
     /// In use, page cache included.
     pub usage: u64,
-    /// The most that was in use, cgroup v1 only.
+    /// The most that was in use.
     pub max_usage: u64,
     /// How often the limit was hit, cgroup v1 only.
     pub failures: u64,
     /// The limit; `None` is no limit. (cgroup v1 has a huge number instead, which is passed on.)
     pub limit: Option<u64>,
+    /// Memory and swap together.
+    pub swap: MemoryCounter,
+    /// The kernel's own, cgroup v1 only.
+    pub kernel: MemoryCounter,
+    /// TCP buffers, cgroup v1 only.
+    pub kernel_tcp: MemoryCounter,
     /// Lines of `memory.stat`.
     pub detail: BTreeMap<String, u64>,
+    /// Time lost waiting for memory, cgroup v2 only.
+    pub pressure: Option<Pressure>,
+}
+
+/// One thing that is counted in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryCounter {
+    /// In use.
+    pub usage: u64,
+    /// The most that was in use.
+    pub max_usage: u64,
+    /// How often the limit was hit.
+    pub failures: u64,
+    /// The limit; `u64::MAX` is none.
+    pub limit: u64,
 }
 
 /// Numbers of processes.
@@ -72,103 +140,65 @@ pub struct IoEntry {
     pub major: u64,
     /// Minor number.
     pub minor: u64,
-    /// `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total` in v1; `read`, `write` in v2.
+    /// `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total` in v1; `read`, `write` in v2; empty where there is one
+    /// figure alone.
     pub operation: String,
-    /// Bytes or operations.
+    /// Bytes, operations, nanoseconds or sectors.
     pub value: u64,
 }
 
-/// Figures of block devices.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Figures of block devices. All but bytes and operations are those of a scheduler of cgroup v1 that counts them.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct IoStats {
     /// Bytes.
     pub bytes: Vec<IoEntry>,
     /// Operations.
     pub operations: Vec<IoEntry>,
+    /// Operations that wait.
+    pub queued: Vec<IoEntry>,
+    /// Nanoseconds between dispatch and completion.
+    pub service_time: Vec<IoEntry>,
+    /// Nanoseconds in queues.
+    pub wait_time: Vec<IoEntry>,
+    /// Operations that were merged into others.
+    pub merged: Vec<IoEntry>,
+    /// Milliseconds of the device.
+    pub time: Vec<IoEntry>,
+    /// Sectors.
+    pub sectors: Vec<IoEntry>,
+    /// Time lost waiting for devices, cgroup v2 only.
+    pub pressure: Option<Pressure>,
 }
 
-/// From the directories of v1 controllers.
-pub(super) fn v1<'a>(controller: impl Fn(&str) -> Option<&'a Path>) -> Result<Stats> {
-    let mut stats = Stats::default();
-    if let Some(directory) = controller("cpuacct") {
-        let number = |name: &str| Ok::<_, Error>(read_number(&directory.join(name))?.unwrap_or(0));
-        stats.cpu.total_ns = number("cpuacct.usage")?;
-        stats.cpu.user_ns = number("cpuacct.usage_user")?;
-        stats.cpu.kernel_ns = number("cpuacct.usage_sys")?;
-        let per_cpu = read_optional(&directory.join("cpuacct.usage_percpu"))?.unwrap_or_default();
-        stats.cpu.per_cpu_ns = per_cpu.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    }
-    if let Some(directory) = controller("cpu") {
-        let text = read_optional(&directory.join("cpu.stat"))?.unwrap_or_default();
-        for (key, value) in pairs(&text) {
-            match key {
-                "nr_periods" => stats.cpu.periods = value,
-                "nr_throttled" => stats.cpu.throttled_periods = value,
-                "throttled_time" => stats.cpu.throttled_ns = value,
-                _ => {}
-            }
-        }
-    }
-    if let Some(directory) = controller("memory") {
-        let number = |name: &str| read_number(&directory.join(format!("memory.{name}")));
-        stats.memory = MemoryStats {
-            usage: number("usage_in_bytes")?.unwrap_or(0),
-            max_usage: number("max_usage_in_bytes")?.unwrap_or(0),
-            failures: number("failcnt")?.unwrap_or(0),
-            limit: number("limit_in_bytes")?,
-            detail: detail(directory)?,
-        };
-    }
-    if let Some(directory) = controller("pids") {
-        stats.pids = pids(directory)?;
-    }
-    if let Some(directory) = controller("blkio") {
-        stats.io.bytes = blkio(directory, "io_service_bytes_recursive")?;
-        stats.io.operations = blkio(directory, "io_serviced_recursive")?;
-    }
-    Ok(stats)
+/// Huge pages of a size, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HugepageStats {
+    /// In use.
+    pub usage: u64,
+    /// The most that was in use, cgroup v1 only.
+    pub max_usage: u64,
+    /// How often the limit was hit.
+    pub failures: u64,
 }
 
-/// From the directory of a v2 group.
-pub(super) fn v2(directory: &Path) -> Result<Stats> {
-    let mut stats = Stats::default();
-    let text = read_optional(&directory.join("cpu.stat"))?.unwrap_or_default();
-    for (key, value) in pairs(&text) {
-        match key {
-            "usage_usec" => stats.cpu.total_ns = value * 1000,
-            "user_usec" => stats.cpu.user_ns = value * 1000,
-            "system_usec" => stats.cpu.kernel_ns = value * 1000,
-            "nr_periods" => stats.cpu.periods = value,
-            "nr_throttled" => stats.cpu.throttled_periods = value,
-            "throttled_usec" => stats.cpu.throttled_ns = value * 1000,
-            _ => {}
-        }
-    }
-    stats.memory = MemoryStats {
-        usage: read_number(&directory.join("memory.current"))?.unwrap_or(0),
-        max_usage: 0,
-        failures: 0,
-        limit: read_number(&directory.join("memory.max"))?,
-        detail: detail(directory)?,
-    };
-    stats.pids = pids(directory)?;
-    let text = read_optional(&directory.join("io.stat"))?.unwrap_or_default();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let Some((major, minor)) = words.next().and_then(device) else { continue };
-        for (key, value) in words.filter_map(|word| word.split_once('=')) {
-            let (list, operation) = match key {
-                "rbytes" => (&mut stats.io.bytes, "read"),
-                "wbytes" => (&mut stats.io.bytes, "write"),
-                "rios" => (&mut stats.io.operations, "read"),
-                "wios" => (&mut stats.io.operations, "write"),
-                _ => continue,
-            };
-            let value = value.parse().unwrap_or(0);
-            list.push(IoEntry { major, minor, operation: operation.to_owned(), value });
-        }
-    }
-    Ok(stats)
+/// RDMA devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RdmaStats {
+    /// What is in use.
+    pub current: Vec<RdmaEntry>,
+    /// Limits; `u32::MAX` is none.
+    pub limit: Vec<RdmaEntry>,
+}
+
+/// Figures of an RDMA device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RdmaEntry {
+    /// Its name.
+    pub device: String,
+    /// Handles.
+    pub handles: u32,
+    /// Objects.
+    pub objects: u32,
 }
 
 fn detail(directory: &Path) -> Result<BTreeMap<String, u64>> {
@@ -183,89 +213,89 @@ fn pids(directory: &Path) -> Result<PidsStats> {
     })
 }
 
+/// `0-2,7` as numbers.
+fn numbers(list: &str) -> Vec<u16> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+/// Numbers `major:minor` of a device.
 fn device(text: &str) -> Option<(u64, u64)> {
     let (major, minor) = text.split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Lines `MAJOR:MINOR OPERATION VALUE`. BFQ's file has them where BFQ is in use, the throttling layer's everywhere.
-fn blkio(directory: &Path, name: &str) -> Result<Vec<IoEntry>> {
-    for prefix in ["blkio.bfq", "blkio.throttle"] {
-        let text = read_optional(&directory.join(format!("{prefix}.{name}")))?.unwrap_or_default();
-        let entries: Vec<_> = text
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace();
-                let (major, minor) = device(words.next()?)?;
-                let operation = words.next()?.to_owned();
-                Some(IoEntry { major, minor, operation, value: words.next()?.parse().ok()? })
-            })
-            .collect();
-        if !entries.is_empty() {
-            return Ok(entries);
-        }
-    }
-    Ok(Vec::new())
+fn rdma(directory: &Path) -> Result<RdmaStats> {
+    let entries = |name: &str| -> Result<Vec<RdmaEntry>> {
+        let text = read_optional(&directory.join(name))?.unwrap_or_default();
+        Ok(text.lines().filter_map(rdma_entry).collect())
+    };
+    Ok(RdmaStats { current: entries("rdma.current")?, limit: entries("rdma.max")? })
 }
 
-/// Tells when a group runs out of memory.
-#[derive(Debug)]
-pub struct OomWatch {
-    fd: OwnedFd,
-    edge: bool,
-    counter: PathBuf,
-    /// Kills that were told of.
-    known: Cell<u64>,
+/// `mlx4_0 hca_handle=2 hca_object=max`
+fn rdma_entry(line: &str) -> Option<RdmaEntry> {
+    let (device, rest) = line.split_once(' ')?;
+    let number = |key: &str| {
+        let value = rest.split(' ').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
+        if value == "max" { Some(u32::MAX) } else { value.parse().ok() }
+    };
+    Some(RdmaEntry { device: device.to_owned(), handles: number("hca_handle")?, objects: number("hca_object")? })
 }
 
-impl OomWatch {
-    /// cgroup v1 writes to an eventfd (memory.txt, section 9).
-    pub(super) fn v1(directory: &Path) -> Result<Self> {
-        let counter = directory.join("memory.oom_control");
-        let control = rustix::fs::open(&counter, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|source| Error::Read { path: counter.clone(), source: source.into() })?;
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map_err(|source| Error::Read { path: counter.clone(), source: source.into() })?;
-        let registration = format!("{} {}", fd.as_raw_fd(), control.as_raw_fd());
-        files::write(&directory.join("cgroup.event_control"), &registration)?;
-        Ok(Self { fd, edge: false, counter, known: Cell::new(0) })
-    }
-
-    /// cgroup v2 notifies those who poll `memory.events`.
-    pub(super) fn v2(directory: &Path) -> Result<Option<Self>> {
-        let counter = directory.join("memory.events");
-        match rustix::fs::open(&counter, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-            Ok(fd) => Ok(Some(Self { fd, edge: true, counter, known: Cell::new(0) })),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(source) => Err(Error::Read { path: counter, source: source.into() }),
-        }
-    }
-
-    /// What to poll for: the notice is 'priority' in v2, and something to read in v1.
-    pub fn poll_flags(&self) -> PollFlags {
-        if self.edge { PollFlags::PRI } else { PollFlags::IN }
-    }
-
-    /// Takes the notice; whether a process was killed since the last time.
-    pub fn happened(&self) -> Result<bool> {
-        let kills = self.acknowledge()?;
-        Ok(self.known.replace(kills) < kills)
-    }
-
-    /// Takes the notice, and says how many processes have been killed by now. A group that is gone has none.
-    pub fn acknowledge(&self) -> Result<u64> {
-        let mut buffer = [0; 512];
-        if self.edge {
-            let _ = rustix::io::pread(&self.fd, &mut buffer, 0);
-        } else {
-            let _ = rustix::io::read(&self.fd, &mut buffer[..8]);
-        }
-        read_key(&self.counter, "oom_kill")
-    }
+/// The sizes of huge pages that this kernel has, in the words of its controller: `2MB`, `1GB`.
+fn huge_page_sizes() -> Vec<String> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    let size = |name: &str| {
+        let kilobytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        Some(match kilobytes {
+            _ if kilobytes >= 1 << 20 => format!("{}GB", kilobytes >> 20),
+            _ if kilobytes >= 1 << 10 => format!("{}MB", kilobytes >> 10),
+            _ => format!("{kilobytes}KB"),
+        })
+    };
+    entries.filter_map(|entry| size(entry.file_name().to_str()?)).collect()
 }
 
-impl AsFd for OomWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+/// The lines of a `*.pressure` file. Absent where the kernel counts none, or was told not to count for this group.
+fn pressure(text: &str) -> Option<Pressure> {
+    let stall = |line: &str| {
+        let mut stall = Stall::default();
+        for (key, value) in line.split(' ').filter_map(|pair| pair.split_once('=')) {
+            match key {
+                "avg10" => stall.avg10 = value.parse().ok()?,
+                "avg60" => stall.avg60 = value.parse().ok()?,
+                "avg300" => stall.avg300 = value.parse().ok()?,
+                "total" => stall.total_us = value.parse().ok()?,
+                _ => {}
+            }
+        }
+        Some(stall)
+    };
+    let line = |name: &str| text.lines().find_map(|line| stall(line.strip_prefix(name)?));
+    Some(Pressure { some: line("some ")?, full: line("full ").unwrap_or_default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_the_kernel() {
+        let text =
+            "some avg10=1.50 avg60=0.25 avg300=0.00 total=8263\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+        let found = pressure(text).unwrap();
+        assert_eq!(
+            (found.some.avg10, found.some.avg60, found.some.total_us, found.full.total_us),
+            (1.5, 0.25, 8263, 7)
+        );
+        assert_eq!(pressure(""), None);
+        assert_eq!(numbers("0-2,7\n"), [0, 1, 2, 7]);
+        assert_eq!(numbers("\n"), [0_u16; 0]);
+        let entry = rdma_entry("mlx4_0 hca_handle=2 hca_object=max").unwrap();
+        assert_eq!((entry.device.as_str(), entry.handles, entry.objects), ("mlx4_0", 2, u32::MAX));
     }
 }

@@ -1,7 +1,8 @@
 //! Version 1: a directory in each controller's hierarchy, and one in the v2 hierarchy if that is mounted besides.
 
 use super::files::{self, read_key, read_number, write, write_io};
-use super::stats::{self, OomWatch, Stats};
+use super::oom::OomWatch;
+use super::stats::{self, Stats};
 use super::{BlockIo, Cpu, Error, Hierarchies, Memory, Resources, Result, Throttle, devices, v2};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,23 @@ impl Group {
             relative: relative.to_owned(),
             unified: hierarchies.unified().map(|root| (root.to_owned(), root.join(relative))),
         }
+    }
+
+    /// Goes to a group below, in the hierarchy of a controller, or in all for an empty name; whether there is one.
+    pub(super) fn descend(&mut self, controller: &str, below: &Path) -> bool {
+        let all = controller.is_empty();
+        let mut found = all;
+        for place in &mut self.places {
+            if all || place.names.iter().any(|name| name.strip_prefix("name=").unwrap_or(name) == controller) {
+                place.directory.push(below);
+                found = true;
+            }
+        }
+        if let (true, Some((_, directory))) = (all, &mut self.unified) {
+            directory.push(below);
+            self.relative.push(below);
+        }
+        found
     }
 
     pub(super) fn limit_directories(&self) -> impl Iterator<Item = &Path> {
@@ -214,12 +232,14 @@ impl Group {
             match (self.controller("hugetlb"), &self.unified) {
                 (Some(directory), _) => {
                     write(&directory.join(format!("hugetlb.{size}.limit_in_bytes")), &bytes.to_string())?;
+                    write_optional(&directory.join(format!("hugetlb.{size}.rsvd.limit_in_bytes")), *bytes)?;
                 }
                 // A controller that no v1 hierarchy took is offered by v2.
                 (None, Some((root, directory))) => {
                     v2::delegate(root, &self.relative, &["hugetlb"])?;
                     v2::need(directory, "a limit of huge pages", "hugetlb")?;
                     write(&directory.join(format!("hugetlb.{size}.max")), &bytes.to_string())?;
+                    write_optional(&directory.join(format!("hugetlb.{size}.rsvd.max")), *bytes)?;
                 }
                 (None, None) => drop(self.need("a limit of huge pages", "hugetlb")?),
             }
@@ -263,7 +283,12 @@ impl Group {
     }
 
     pub(super) fn stats(&self) -> Result<Stats> {
-        stats::v1(|name| self.controller(name))
+        let mut stats = stats::v1(|name| self.controller(name))?;
+        // A controller that no v1 hierarchy took is offered by v2.
+        if let (None, Some(unified)) = (self.controller("hugetlb"), self.unified_directory()) {
+            stats.hugepages = stats::v2_huge_pages(unified)?;
+        }
+        Ok(stats)
     }
 
     pub(super) fn watch_oom(&self) -> Result<Option<OomWatch>> {
@@ -273,6 +298,12 @@ impl Group {
     pub(super) fn oom_kills(&self) -> Result<u64> {
         self.controller("memory").map_or(Ok(0), |d| read_key(&d.join("memory.oom_control"), "oom_kill"))
     }
+}
+
+/// Limits reserved huge pages too, where the kernel can (Linux 5.7): a program that maps more than it may fails then, and
+/// is not killed when it touches them.
+pub(super) fn write_optional(path: &Path, bytes: u64) -> Result<()> {
+    if path.exists() { write(path, &bytes.to_string()) } else { Ok(()) }
 }
 
 pub(super) fn limit_text(limit: i64) -> String {

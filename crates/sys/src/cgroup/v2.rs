@@ -1,8 +1,9 @@
 //! Version 2: one directory for everything, controllers handed down from the root, events on files.
 
 use super::files::{self, read_key, write, write_io};
-use super::stats::{self, OomWatch, Stats};
-use super::v1::{limit_text, rdma_line};
+use super::oom::OomWatch;
+use super::stats::{self, Stats};
+use super::v1::{limit_text, rdma_line, write_optional};
 use super::{BlockIo, Cpu, Error, Memory, Resources, Result, Throttle, devices, shares_to_weight};
 use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags};
@@ -32,6 +33,13 @@ impl Group {
         &self.directory
     }
 
+    /// Goes to a group below.
+    pub(super) fn descend(&mut self, below: &Path) -> bool {
+        self.relative.push(below);
+        self.directory.push(below);
+        true
+    }
+
     pub(super) fn create(&self) -> Result<()> {
         delegate(&self.root, &self.relative, CONTROLLERS)?;
         self.make()
@@ -58,6 +66,7 @@ impl Group {
         self.apply_block_io(&resources.block_io)?;
         for (size, bytes) in &resources.hugepages {
             self.set("a limit of huge pages", "hugetlb", &format!("hugetlb.{size}.max"), &bytes.to_string())?;
+            write_optional(&self.directory.join(format!("hugetlb.{size}.rsvd.max")), *bytes)?;
         }
         for (device, (handles, objects)) in &resources.rdma {
             self.set("an RDMA limit", "rdma", "rdma.max", &rdma_line(device, *handles, *objects))?;
