@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Stage};
 use crate::failure;
 use crate::idmap::Translation;
 use crate::mount_options::{Bind, MountOptions};
+use crate::overlay;
 use crate::plan::system;
 
 /// A detached mount, made or still to be made.
@@ -207,17 +208,8 @@ fn filesystem(part: &oci::Mount) -> Result<OwnedFd> {
         operation: format!("mounting the {} of the root filesystem: {}", part.fstype, detail(&error)),
         source: error.source,
     };
-    let mut data = [options.filesystem.as_slice(), options.data.as_slice()].concat();
-    let attributes = options.attributes.set;
-    let made = mount::new_filesystem(&part.fstype, &part.source, &data, false, attributes);
-    let made = match made {
-        // Before Linux 6.5 all lower directories go into one option.
-        Err(error) if error.operation.contains("lowerdir+") => {
-            join_lower_directories(&mut data);
-            mount::new_filesystem(&part.fstype, &part.source, &data, false, attributes)
-        }
-        made => made,
-    };
+    let data = [options.filesystem.as_slice(), options.data.as_slice()].concat();
+    let made = overlay::new_filesystem(&part.fstype, &part.source, &data, false, options.attributes.set);
     let tree = made.map_err(failed)?;
     for (propagation, recursive) in &options.propagation {
         mount::set_propagation(tree.as_fd(), *propagation, *recursive)
@@ -232,11 +224,4 @@ fn detail(error: &mount::Error) -> String {
     } else {
         format!("{} ({})", error.operation, error.messages.join("; "))
     }
-}
-
-fn join_lower_directories(data: &mut Vec<String>) {
-    let lower: Vec<String> =
-        data.iter().filter_map(|option| option.strip_prefix("lowerdir+=")).map(|dir| dir.replace(':', "\\:")).collect();
-    data.retain(|option| !option.starts_with("lowerdir+="));
-    data.push(format!("lowerdir={}", lower.join(":")));
 }

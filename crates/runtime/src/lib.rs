@@ -37,6 +37,7 @@ mod mount_options;
 mod net_devices;
 mod numbers;
 mod options;
+mod overlay;
 mod plan;
 mod processes;
 pub mod ps;

@@ -6,6 +6,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use sys::mount::{self, Attributes};
+use sys::namespace::Kinds;
 use sys::path::Root;
 use sys::procfs;
 
@@ -15,6 +16,7 @@ use crate::detached::{self, Detached};
 use crate::error::Stage;
 use crate::failure::{Context, Failure, Step};
 use crate::mount_options::MountOptions;
+use crate::overlay;
 use crate::plan::{MountPlan, MountSource, Plan};
 
 /// Files of procfs that may be covered, because programs read them and nothing depends on them (as runc has it).
@@ -36,11 +38,28 @@ const COVERABLE: &[&str] = &[
 pub(super) fn make(plan: &Plan, mount: &MountPlan, rootfs: &mut RootFs) -> Step {
     let result = match &mount.source {
         MountSource::Tree(tree) => return bind(mount, tree, rootfs),
-        MountSource::Filesystem(fstype, source) => filesystem(mount, fstype, source, rootfs),
+        MountSource::Filesystem(fstype, source) => {
+            filesystem(mount, fstype, source, rootfs).map_err(|failure| explain(plan, fstype, failure))
+        }
         MountSource::Cgroup => cgroup_mount::make(plan, mount, rootfs),
         MountSource::Present => remount(mount, rootfs),
     };
     result.map_err(|failure| named(mount, failure))
+}
+
+/// The kernel shows what belongs to a namespace only to a user namespace that owns it.
+fn explain(plan: &Plan, fstype: &str, mut failure: Failure) -> Failure {
+    let (kind, name) = match fstype {
+        "sysfs" => (Kinds::NETWORK, "network"),
+        "proc" => (Kinds::PID, "pid"),
+        _ => return failure,
+    };
+    if failure.errno == Some(Errno::PERM.raw_os_error()) && !plan.namespaces.new.contains(kind) {
+        failure.message.push_str(&format!(
+            " (without root of the machine it needs a new {name} namespace; that of the host can be bound instead)"
+        ));
+    }
+    failure
 }
 
 fn named(mount: &MountPlan, mut failure: Failure) -> Failure {
@@ -165,7 +184,7 @@ fn filesystem(mount: &MountPlan, fstype: &str, source: &Path, rootfs: &mut RootF
     }
     let source = if source.as_os_str().is_empty() { Path::new(fstype) } else { source };
     let read_only = options.read_only() && !late;
-    let tree = mount::new_filesystem(fstype, source, &data, read_only, attributes).map_err(|error| Failure {
+    let tree = overlay::new_filesystem(fstype, source, &data, read_only, attributes).map_err(|error| Failure {
         stage: Stage::Rootfs,
         errno: error.source.raw_os_error(),
         message: mount_message(&error),

@@ -1,7 +1,9 @@
 //! Containers of an ordinary user: a real account, ids from its own map, what the kernel lets it do and what not.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{eventually, is_reference, is_v2, runtime};
+use crate::terminal::{read_all, receive};
 use crate::user::{GIVEN, User, output};
 
 /// The map of the account's own id and of those that it was given.
@@ -311,6 +314,16 @@ fn an_overlay_of_the_configuration() {
     assert_eq!(user.run().lines(), ["old", "new", "gone"]);
     assert!(lower.join("old").exists() && upper.join("dir/new").exists());
     assert_eq!(fs::metadata(upper.join("dir/new")).unwrap().uid(), user.id);
+    // Many layers, whose paths are longer together than one option can be.
+    let many: Vec<_> = (0..9).map(|n| user.own_directory(&format!("a-layer-with-a-name-of-some-length-{n}"))).collect();
+    many.iter().enumerate().for_each(|(n, layer)| fs::write(layer.join(format!("f{n}")), "").unwrap());
+    let all = many.iter().chain([&lower]).map(|layer| layer.to_str().unwrap()).collect::<Vec<_>>().join(":");
+    assert!(all.len() > 255);
+    let before = user.spec["mounts"].as_array_mut().unwrap().pop().unwrap();
+    let options = [format!("lowerdir={all}"), "userxattr".into()];
+    user.push("/mounts", json!({"destination": "/data", "type": "overlay", "source": "overlay", "options": options}));
+    assert_eq!(user.script("ls /data | tr '\\n' ' '").run().lines(), ["dir f0 f1 f2 f3 f4 f5 f6 f7 f8 old "]);
+    *user.spec["mounts"].as_array_mut().unwrap().last_mut().unwrap() = before;
     // Again, and the directory that took another's place still hides it.
     user.script("ls /data/dir; ls /data");
     assert_eq!(user.run().lines(), ["new", "dir"]);
@@ -368,6 +381,16 @@ fn bind_mounts_with_the_rights_of_the_user() {
     if !is_reference() {
         refused(&user, "id-mapped");
     }
+}
+
+#[test]
+fn file_systems_of_namespaces_that_are_the_hosts() {
+    let mut user = User::new("rlsysfs");
+    user.without_namespace("network");
+    refused(&user, "needs a new network namespace");
+    let mut user = User::new("rlprocfs");
+    user.without_namespace("pid");
+    refused(&user, "needs a new pid namespace");
 }
 
 #[test]
@@ -504,4 +527,85 @@ fn a_process_that_nobody_knows_ends_with_the_state() {
     fs::write(&path, record.to_string()).unwrap();
     assert_eq!(user.call(&["delete", "--force", &id]).code, 0);
     eventually("no process is left", || processes_of(&user) == 0);
+}
+
+#[test]
+fn namespaces_of_another_container() {
+    let mut first = User::new("rlpod-a");
+    first.args(&["/bin/sleep", "1000"]);
+    first.detach();
+    let pid = first.pid();
+    let names = [("user", "user"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+    // Of the same account, as the other containers of a pod are.
+    first.set("/hostname", json!(""));
+    // runc 1.1 wants to be told the maps of a namespace that it joins.
+    if !is_reference() {
+        first.set("/linux/uidMappings", json!([])).set("/linux/gidMappings", json!([]));
+    }
+    for (kind, name) in names {
+        first.join(kind, &format!("/proc/{pid}/ns/{name}"));
+    }
+    first.script("for n in user net ipc uts; do readlink /proc/self/ns/$n; done; hostname; id -u; echo $$").write();
+    let second = format!("{}-second", first.id_of_container());
+    let run = output(first.runtime().args(["run", &second]));
+    let lines = run.lines();
+    for ((_, name), inside) in names.iter().zip(&lines) {
+        assert_eq!(fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().to_str().unwrap(), *inside, "{name}");
+    }
+    assert_eq!(lines[4..], ["inside", "0", "1"]);
+    // Without that of users the others are not the account's.
+    first.without_namespace("user").push("/linux/namespaces", json!({"type": "user"}));
+    let own = json!([{"containerID": 0, "hostID": first.id, "size": 1}]);
+    first.set("/linux/uidMappings", own.clone()).set("/linux/gidMappings", own);
+    first.write();
+    let run = output(first.runtime().args(["run", &second]));
+    assert_ne!(run.code, 0);
+    assert!(run.stderr.contains("peration not permitted"), "{run:?}");
+}
+
+#[test]
+fn a_terminal() {
+    let mut user = User::new("rltty");
+    let socket = user.session.join("console");
+    let listener = UnixListener::bind(&socket).unwrap();
+    user.own(&socket);
+    user.set("/process/terminal", json!(true));
+    user.script("tty; echo to > /dev/tty; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo all; read x; echo got $x").write();
+    let id = user.id_of_container();
+    let create = user.call(&["create", "--console-socket", socket.to_str().unwrap(), &id]);
+    assert_eq!(create.code, 0, "{create:?}");
+    let master = receive(&listener);
+    assert_eq!(user.call(&["start", &id]).code, 0);
+    fs::File::from(master.try_clone().unwrap()).write_all(b"line\n").unwrap();
+    let text = read_all(master);
+    let lines: Vec<&str> = text.lines().filter(|line| *line != "line").collect();
+    assert_eq!(lines, ["/dev/pts/0", "to", "all", "got line"]);
+}
+
+#[test]
+fn clocks_parameters_and_hooks() {
+    let mut user = User::new("rlhooks");
+    let hook = |name: &str| {
+        let text = format!("id -u > {}/{name}; cat >> {0}/{name}", user.session.display());
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", text]}])
+    };
+    let hooks =
+        json!({"createRuntime": hook("runtime"), "createContainer": hook("container"), "poststop": hook("stop")});
+    user.set("/hooks", hooks);
+    user.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "net.ipv4.ip_default_ttl": "33"}));
+    if !is_reference() {
+        // runc 1.1 knows no namespace of clocks.
+        user.push("/linux/namespaces", json!({"type": "time"}));
+        user.set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000, "nanosecs": 0}}));
+    }
+    user.script("cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/ip_default_ttl; cut -d. -f1 /proc/uptime");
+    let run = user.run();
+    let lines = run.lines();
+    assert_eq!(lines[..2], ["1", "33"]);
+    assert!(is_reference() || lines[2].parse::<u64>().unwrap() > 1_000_000, "{run:?}");
+    let told = |name: &str| fs::read_to_string(user.session.join(name)).unwrap();
+    let (id, own) = (user.id_of_container(), format!("{}\n", user.id));
+    for (name, first) in [("runtime", own.as_str()), ("container", "0\n"), ("stop", own.as_str())] {
+        assert!(told(name).starts_with(first) && told(name).contains(&id), "{name}: {}", told(name));
+    }
 }

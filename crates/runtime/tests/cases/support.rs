@@ -36,7 +36,7 @@ pub(crate) struct Bundle {
 const APPLETS: &[&str] = &[
     "sh", "cat", "ls", "id", "hostname", "sleep", "true", "echo", "stat", "mount", "touch", "mkdir", "mknod", "chown",
     "ip", "readlink", "grep", "dmesg", "ping", "stty", "tty", "test", "umount", "env", "pwd", "wc", "kill", "head",
-    "dd", "date", "tr", "seq", "rm", "ps", "su", "chmod", "ln", "unshare", "printf",
+    "dd", "date", "tr", "seq", "rm", "cut", "ps", "su", "chmod", "ln", "unshare", "printf",
 ];
 
 impl Bundle {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 /// Takes the descriptor that comes to a console socket.
-fn receive(listener: &UnixListener) -> OwnedFd {
+pub(crate) fn receive(listener: &UnixListener) -> OwnedFd {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
     let (socket, _) = listener.accept().unwrap();
     let mut buffer = [0; 64];
@@ -24,7 +24,7 @@ fn receive(listener: &UnixListener) -> OwnedFd {
 }
 
 /// Reads until the other side is closed.
-fn read_all(master: OwnedFd) -> String {
+pub(crate) fn read_all(master: OwnedFd) -> String {
     let mut text = Vec::new();
     let mut master = File::from(master);
     let mut buffer = [0; 512];
