@@ -22,11 +22,18 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> std::result::Result<T, 
         match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
             // `.` is the whole text, `?` what could not even be named.
             Err(traced) if ![".", "?"].contains(&traced.path().to_string().as_str()) => {
-                format!("{}: {}", traced.path(), traced.inner())
+                format!("{}: {}", printable(&traced.path().to_string()), traced.inner())
             }
             _ => error.to_string(),
         }
     })
+}
+
+/// Keys may be anything, and the message is one line.
+fn printable(path: &str) -> String {
+    let escape =
+        |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.to_string() };
+    path.chars().map(escape).collect()
 }
 
 /// The content of a file of at most [`MAX_LENGTH`] bytes.
@@ -74,6 +81,21 @@ mod tests {
         assert!(message.starts_with(words), "{message}");
     }
 
+    /// Nothing of the specification is read as a field that is not known.
+    #[test]
+    fn every_field_is_known() {
+        let text = include_bytes!("../../../fuzz/seeds/config/every-field.json");
+        let spec = check(text).unwrap();
+        // Fields that are not known are all that keeps its place and has no type here.
+        fn unknown(value: &Spec) -> Vec<String> {
+            let debug = format!("{value:?}");
+            debug.match_indices("other: {").map(|(at, _)| debug[at..].chars().take(40).collect()).collect()
+        }
+        let found: Vec<String> = unknown(&spec).into_iter().filter(|text| !text.starts_with("other: {}")).collect();
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!(check(&serde_json::to_vec(&spec).unwrap()).unwrap(), spec);
+    }
+
     #[test]
     fn the_field_is_named() {
         wrong(
@@ -82,6 +104,7 @@ mod tests {
         );
         wrong(r#"{"mounts":[{"destination":"/"},{"options":[1]}]}"#, "mounts[1].options[0]: invalid type: integer");
         wrong(r#"{"annotations":{"a.b":7}}"#, "annotations.a.b: invalid type: integer");
+        wrong("{\"annotations\":{\"a\\nb\":7}}", "annotations.a\\nb: invalid type: integer");
         wrong(r#"{"process":[]}"#, "process: invalid type: sequence");
         wrong("[]", "invalid type: sequence");
         wrong("{", "EOF while parsing");

@@ -168,6 +168,9 @@ pub enum Error {
     /// An argument beyond the sixth.
     #[error("seccomp argument index {0} is over 5")]
     Index(u32),
+    /// More conditions than a call has arguments.
+    #[error("a seccomp rule has {0} conditions, over 6")]
+    Conditions(usize),
     /// More instructions than the kernel takes.
     #[error("the seccomp profile compiles to {0} instructions, and the kernel takes 4096")]
     TooLong(usize),

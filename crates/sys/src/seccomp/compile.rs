@@ -11,6 +11,9 @@ use super::number::X32_BIT;
 use super::{Action, Architecture, Argument, Comparison, Error, Filter, number};
 use std::collections::BTreeMap;
 
+/// One for each argument of a call; more would also be beyond the reach of a conditional jump.
+const MAX_CONDITIONS: usize = 6;
+
 // Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
@@ -23,8 +26,17 @@ struct Decision<'a> {
     otherwise: Action,
 }
 
-/// Compile for this machine: its own architecture and those of the profile that it can run.
+/// Compile for this machine: its own architecture and those of the profile that it can run. A rule may have as many
+/// conditions as a call has arguments.
 pub fn compile(filter: &Filter) -> Result<Program, Error> {
+    for rule in &filter.rules {
+        if rule.arguments.len() > MAX_CONDITIONS {
+            return Err(Error::Conditions(rule.arguments.len()));
+        }
+        if let Some(argument) = rule.arguments.iter().find(|argument| argument.index > 5) {
+            return Err(Error::Index(argument.index.into()));
+        }
+    }
     let mut architectures = vec![Architecture::NATIVE];
     for name in &filter.architectures {
         architectures.extend(Architecture::parse(name)?);

@@ -1,63 +1,15 @@
-//! The compiled program against a plain reading of the rules, on all numbers and on chosen arguments.
+//! The compiled program against a plain reading of the rules, by chosen profiles and by random ones.
+
+#[path = "oracle.rs"]
+mod oracle;
 
 use super::*;
-use crate::seccomp::Rule;
+use crate::seccomp::{self, Rule};
+use oracle::{Call, Reading};
+use proptest::prelude::*;
 
-/// What the kernel does with a program.
 fn run(program: &Program, architecture: u32, number: u32, arguments: [u64; 6]) -> u32 {
-    let mut data = Vec::new();
-    data.extend(number.to_le_bytes());
-    data.extend(architecture.to_le_bytes());
-    data.extend([0; 8]);
-    data.extend(arguments.iter().flat_map(|a| a.to_le_bytes()));
-    let (mut at, mut accumulator) = (0, 0u32);
-    loop {
-        let i = program.0[at];
-        at += 1;
-        let branch = |holds: bool| usize::from(if holds { i.jump_true } else { i.jump_false });
-        match i.code {
-            LOAD => {
-                let offset = i.operand as usize;
-                accumulator = u32::from_le_bytes(data[offset..offset + 4].try_into().unwrap());
-            }
-            AND => accumulator &= i.operand,
-            JUMP => at += i.operand as usize,
-            JUMP_EQUAL => at += branch(accumulator == i.operand),
-            JUMP_GREATER => at += branch(accumulator > i.operand),
-            JUMP_GREATER_EQUAL => at += branch(accumulator >= i.operand),
-            RETURN => return i.operand,
-            other => panic!("code {other:x}"),
-        }
-    }
-}
-
-/// The rules read one after another.
-fn meaning(filter: &Filter, architecture: Architecture, nr: u32, arguments: [u64; 6]) -> Action {
-    let mut last = 0;
-    for rule in filter.rules.iter().filter(|r| r.action != filter.default_action) {
-        for known in rule.names.iter().filter_map(|n| number(architecture, n)) {
-            last = last.max(known);
-            let holds = |a: &Argument| {
-                let value = arguments[usize::from(a.index)];
-                match a.comparison {
-                    Comparison::NotEqual => value != a.value,
-                    Comparison::Less => value < a.value,
-                    Comparison::LessEqual => value <= a.value,
-                    Comparison::Equal => value == a.value,
-                    Comparison::GreaterEqual => value >= a.value,
-                    Comparison::Greater => value > a.value,
-                    Comparison::MaskedEqual => value & a.value == a.value_two,
-                }
-            };
-            if known == nr && rule.arguments.iter().all(holds) {
-                return rule.action;
-            }
-        }
-    }
-    match filter.default_action {
-        Action::Errno(_) if nr > last => Action::Errno(libc::ENOSYS as u16),
-        other => other,
-    }
+    oracle::run(program, &Call { architecture, number, arguments })
 }
 
 fn argument(index: u8, comparison: Comparison, value: u64, value_two: u64) -> Argument {
@@ -68,20 +20,29 @@ fn rule(names: &[&str], action: Action, arguments: Vec<Argument>) -> Rule {
     Rule { names: names.iter().map(|n| (*n).to_owned()).collect(), action, arguments }
 }
 
+/// Compares them on these calls.
+#[track_caller]
+fn agree(reading: &Reading<'_>, program: &Program, calls: &[Call]) {
+    oracle::acceptable(program).unwrap();
+    for call in calls {
+        let (got, want) = (oracle::run(program, call), reading.meaning(call).value());
+        assert_eq!(got, want, "{call:x?}");
+    }
+}
+
+#[track_caller]
 fn check(filter: &Filter, values: &[u64]) {
     let program = compile(filter).unwrap();
+    let reading = Reading::new(filter);
+    agree(&reading, &program, &oracle::calls(filter, values));
     for architecture in [Architecture::X86_64, Architecture::X86, Architecture::X32] {
         let base = if architecture == Architecture::X32 { X32_BIT } else { 0 };
-        for nr in (base..base + 600).chain([base + 0x3fff_fff0]) {
-            for value in values {
-                let arguments = [*value, value.wrapping_add(1), value.rotate_left(32), !value, 7, 0];
-                let want = meaning(filter, architecture, nr, arguments).value();
-                let got = run(&program, architecture.audit(), nr, arguments);
-                assert_eq!(got, want, "{architecture:?} call {nr} with {arguments:x?}");
-            }
+        for number in base..base + 600 {
+            let of = |value: &u64| [*value, value.wrapping_add(1), value.rotate_left(32), !value, 7, 0];
+            let call = |value| Call { architecture: architecture.audit(), number, arguments: of(value) };
+            agree(&reading, &program, &values.iter().map(call).collect::<Vec<_>>());
         }
     }
-    assert_eq!(run(&program, 0x1234_5678, 1, [0; 6]), Action::KillProcess.value());
 }
 
 const EDGES: &[u64] =
@@ -159,4 +120,103 @@ fn words_that_are_not_known_are_named() {
     assert_eq!(Action::parse("SCMP_ACT_PRAY", None), Err(Error::Action("SCMP_ACT_PRAY".into())));
     assert_eq!(Architecture::parse("SCMP_ARCH_Z80"), Err(Error::Architecture("SCMP_ARCH_Z80".into())));
     assert_eq!(Program::flags(["X"]), Err(Error::Flag("X".into())));
+}
+
+const COMPARISONS: [Comparison; 7] = [
+    Comparison::NotEqual,
+    Comparison::Less,
+    Comparison::LessEqual,
+    Comparison::Equal,
+    Comparison::GreaterEqual,
+    Comparison::Greater,
+    Comparison::MaskedEqual,
+];
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        Just(Action::KillProcess),
+        Just(Action::KillThread),
+        Just(Action::Trap),
+        Just(Action::Log),
+        Just(Action::Notify),
+        Just(Action::Allow),
+        (0..4096_u16).prop_map(Action::Errno),
+        Just(Action::Errno(1)),
+        (0..4096_u16).prop_map(Action::Trace),
+    ]
+}
+
+/// Small numbers, borders of 32 bits with and without their sign carried on, and anything.
+fn value() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        0..16_u64,
+        proptest::sample::select(EDGES),
+        any::<i32>().prop_map(|value| i64::from(value).cast_unsigned()),
+        any::<u32>().prop_map(u64::from),
+        any::<u64>(),
+        (0..64_u32).prop_map(|bit| 1 << bit),
+    ]
+}
+
+fn condition() -> impl Strategy<Value = Argument> {
+    (0..6_u8, proptest::sample::select(&COMPARISONS[..]), value(), value())
+        .prop_map(|(index, comparison, value, two)| Argument { index, comparison, value, value_two: two })
+}
+
+/// Names that the conventions number alike and differently, one that only some have, and one that none has.
+fn name() -> impl Strategy<Value = String> {
+    let all: Vec<&'static str> = syscalls::x86_64::Sysno::iter().map(|known| known.name()).collect();
+    let chosen = ["read", "write", "ioctl", "execve", "mmap2", "socketcall", "rt_sigreturn", "clone3", "nosuchcall"];
+    prop_oneof![proptest::sample::select(chosen.to_vec()), proptest::sample::select(all)].prop_map(str::to_owned)
+}
+
+fn filter() -> impl Strategy<Value = Filter> {
+    let rule = (proptest::collection::vec(name(), 1..5), action(), proptest::collection::vec(condition(), 0..=6))
+        .prop_map(|(names, action, arguments)| Rule { names, action, arguments });
+    let architecture = proptest::sample::select(
+        &[
+            "SCMP_ARCH_X86_64",
+            "SCMP_ARCH_X86",
+            "SCMP_ARCH_X32",
+            "SCMP_ARCH_AARCH64",
+            "SCMP_ARCH_ARM",
+            "SCMP_ARCH_RISCV64",
+        ][..],
+    );
+    let architectures = proptest::collection::vec(architecture.prop_map(str::to_owned), 0..4);
+    (action(), architectures, proptest::collection::vec(rule, 0..24))
+        .prop_map(|(default_action, architectures, rules)| Filter { default_action, architectures, rules })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Any order of rules, duplicates and contradictions, any architectures, numbers and arguments.
+    #[test]
+    fn random_profiles_mean_what_their_rules_say(filter in filter(), values in proptest::collection::vec(value(), 3)) {
+        match compile(&filter) {
+            Ok(program) => agree(&Reading::new(&filter), &program, &oracle::calls(&filter, &values)),
+            Err(error) => prop_assert!(matches!(error, Error::TooLong(length) if length > MAX), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_rule_has_six_conditions_at_most() {
+    let many = |count: usize| {
+        let conditions = vec![argument(0, Comparison::Greater, 1 << 40, 0); count];
+        compile(&Filter {
+            default_action: Action::Allow,
+            architectures: vec![],
+            rules: vec![rule(&["kill"], Action::Trap, conditions)],
+        })
+    };
+    assert!(many(6).is_ok());
+    assert_eq!(many(7), Err(Error::Conditions(7)));
+    let filter = Filter {
+        default_action: Action::Allow,
+        architectures: vec![],
+        rules: vec![rule(&["kill"], Action::Trap, vec![argument(6, Comparison::Equal, 0, 0)])],
+    };
+    assert_eq!(compile(&filter), Err(Error::Index(6)));
 }
