@@ -197,5 +197,5 @@ fn default_root() -> Result<PathBuf, Failure> {
 
 /// Root of a user namespace is a user of the machine, unless it says to be root by name.
 fn honours_session() -> bool {
-    sys::user::in_user_namespace() && std::env::var("USER").is_ok_and(|name| name != "root")
+    sys::user::in_user_namespace() && !std::env::var("USER").is_ok_and(|name| name == "root")
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::ops::Deref;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -217,9 +218,12 @@ fn a_limit_that_cannot_be_applied_is_refused() {
         "/linux/resources",
         json!({"pids": {"limit": 0}, "cpu": {"shares": 0}, "devices": [{"allow": false, "access": "rwm"}]}),
     );
-    let output = user.run();
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(is_reference() || output.stderr.contains("linux.resources.devices was not applied"), "{output:?}");
+    let run = user.run();
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(is_reference() || run.stderr.contains("linux.resources.devices was not applied"), "{run:?}");
+    let strict = output(user.runtime().args(["--rootless", "false", "run", &user.id_of_container()]));
+    assert_ne!(strict.code, 0);
+    assert!(strict.stderr.contains("ermission denied"), "{strict:?}");
     // Whoever says where the group is to be wants one.
     let path = format!("/gantry-test/{}", user.id_of_container());
     user.set("/linux/cgroupsPath", json!(path));
@@ -256,6 +260,12 @@ fn more_ids_by_the_helpers() {
     assert_eq!(exec.lines(), ["1000", "written"]);
     let exec = user.call(&["exec", "--user", "0:0", &user.id_of_container(), "/bin/id", "-u"]);
     assert_eq!(exec.lines(), ["0"]);
+    // And so is root.
+    assert_eq!(user.deref().exec(&["/bin/id", "-u"]).lines(), ["1000"]);
+    if !is_reference() {
+        let ps = user.call(&["ps", "--format", "json", &user.id_of_container()]);
+        assert_eq!(serde_json::from_str::<Vec<i32>>(&ps.stdout).unwrap(), [user.pid()]);
+    }
     assert_eq!(user.call(&["delete", "--force", &user.id_of_container()]).code, 0);
 }
 
@@ -419,7 +429,9 @@ fn root_of_a_users_own_namespace() {
     user.set("/linux/uidMappings/0/hostID", json!(0)).set("/linux/gidMappings/0/hostID", json!(0));
     user.script("id -u; cat /proc/self/uid_map; touch /data/nested").write();
     let mut command = user.runtime_within(&["unshare", "--map-root-user"]);
-    let run = output(command.arg("--root").arg(user.state_root()).args(["run", &user.id_of_container()]));
+    let run = output(command.args(["run", &user.id_of_container()]));
+    // Its state is where that of the user is.
+    assert!(user.session.join(if is_reference() { "runc" } else { "gantry-runtime" }).is_dir());
     assert_eq!(run.lines()[0], "0");
     assert_eq!(run.lines()[1].split_whitespace().collect::<Vec<_>>(), ["0", "0", "1"]);
     assert_eq!(fs::metadata(user.rootfs().join("data/nested")).unwrap().uid(), user.id);
@@ -471,14 +483,16 @@ fn the_users_own_program_is_out_of_reach() {
     assert_eq!(fs::metadata(&program).unwrap().len(), size);
 }
 
-/// Processes with the account's id, or with one that it was given.
+/// Living processes with the account's id, or with one that it was given.
 fn processes_of(user: &User) -> usize {
-    let all = fs::read_dir("/proc").unwrap().flatten();
     let ours = |uid: u32| uid == user.id || (user.given..user.given + GIVEN).contains(&uid);
-    let uid = |status: String| {
-        status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())
+    let is_ours = |pid: i32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+        uid.is_some_and(ours) && sys::process::is_alive(pid).unwrap_or(false)
     };
-    all.filter_map(|entry| uid(fs::read_to_string(entry.path().join("status")).ok()?)).filter(|uid| ours(*uid)).count()
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| is_ours(*pid)).count()
 }
 
 #[test]
