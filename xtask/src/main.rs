@@ -3,6 +3,7 @@
 //! Everything that a person or CI does to this repository beyond `cargo build` is here, so that
 //! there is one way to do it and the way is checked like the rest of the code.
 
+mod conformance;
 mod parity;
 mod suite;
 mod tidy;
@@ -23,6 +24,8 @@ enum Command {
     Test(suite::Options),
     /// Send the same requests to a real dockerd and to Gantry, and compare the answers
     Parity(parity::Options),
+    /// Run the runtime's cases on any runtime, and real engines on Gantry's
+    Conformance(conformance::Options),
     /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
     Tidy,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => suite::run(&options),
         Command::Parity(options) => parity::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
         Command::Tidy => tidy::run(),
     };
     match outcome {

@@ -125,9 +125,14 @@ impl Drop for World {
         if let Err(e) = std::fs::remove_dir_all(&self.folder) {
             eprintln!("xtask: cannot remove {}: {e}", self.folder.display());
         }
-        for hierarchy in hierarchies() {
-            remove_groups(&hierarchy.join(&self.cgroup));
-        }
+        remove_groups_called(&self.cgroup);
+    }
+}
+
+/// Remove the control groups with this name at the root of every hierarchy.
+pub(crate) fn remove_groups_called(name: &str) {
+    for hierarchy in hierarchies() {
+        remove_groups(&hierarchy.join(name));
     }
 }
 

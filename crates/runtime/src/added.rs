@@ -46,6 +46,7 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     let initial = plan.process.exec_cpu_affinity.as_ref().and_then(|affinity| affinity.initial.clone());
     let initial = initial.filter(|list| !list.is_empty());
     let oom_score_adj = plan.process.oom_score_adj;
+    let rlimits = plan.process.rlimits.clone();
     let child = clone::spawn(&between, move || {
         // Both keep their numbers until this process ends: what is closed below is not theirs.
         let (first, proc) = (ManuallyDrop::new(first), ManuallyDrop::new(proc));
@@ -58,8 +59,9 @@ pub(crate) fn add(container: &Container, first: OwnedFd, options: ExecOptions) -
     .map_err(clone_error)?;
     let state = conversation::creating(container.id(), container.bundle(), spec);
     let class = container.class();
-    let ready =
-        Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj, class }.hold()?;
+    let conversation =
+        Conversation { channel: ours, child, introduced: true, spec, state, warnings, oom_score_adj, rlimits, class };
+    let ready = conversation.hold()?;
     Ok(ExecProcess { pid: ready.child.pid, pidfd: ready.child.pidfd, console: ready.console, warnings: ready.warnings })
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Message {
     Terminal,
     /// Beside this is the descriptor that system call notifications come from.
     Notifications,
+    /// I may not raise my resource limits; do it for me. Answered.
+    Limits,
     /// Something could not be applied.
     Warning(String),
     /// The process that you wait for is this child of yours.

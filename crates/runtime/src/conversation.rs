@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci::spec::{Linux, Spec, State, Status};
+use oci::spec::{Linux, Rlimit, Spec, State, Status};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::channel::{Channel, Message, send_bytes};
 use crate::error::{Error, Result};
 use crate::plan::system;
 use crate::rdt::Class;
-use crate::{hooks, idmap, net_devices};
+use crate::{hooks, idmap, net_devices, rlimits};
 
 /// A process on its way, and the one that introduces it, if any.
 pub(crate) struct Conversation<'a> {
@@ -29,6 +29,8 @@ pub(crate) struct Conversation<'a> {
     pub(crate) warnings: Vec<String>,
     /// Of the process.
     pub(crate) oom_score_adj: Option<i32>,
+    /// Of the process.
+    pub(crate) rlimits: Vec<Rlimit>,
     /// The class of service that the process is put into.
     pub(crate) class: Option<&'a Class>,
 }
@@ -84,6 +86,10 @@ impl Conversation<'_> {
                         hooks::run("prestart", &all.prestart, &self.state)?;
                         hooks::run("createRuntime", &all.create_runtime, &self.state)?;
                     }
+                    self.answer()?;
+                }
+                Message::Limits => {
+                    rlimits::set(rustix::process::Pid::from_raw(self.child.pid), &self.rlimits)?;
                     self.answer()?;
                 }
                 Message::Terminal => *console = descriptor,

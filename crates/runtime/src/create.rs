@@ -117,10 +117,12 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     let spec = plan.spec.clone();
     let state = plan.hook_state.clone();
     let oom_score_adj = plan.process.process.oom_score_adj;
+    let rlimits = plan.process.process.rlimits.clone();
     let (channel, child, introduced) = launch(plan, fifo)?;
     let class = made.class.as_ref();
-    let ready = Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj, class }.hold();
-    let ready = ready.inspect_err(|_| after_failure(&record, &spec))?;
+    let conversation =
+        Conversation { channel, child, introduced, spec: &spec, state, warnings, oom_score_adj, rlimits, class };
+    let ready = conversation.hold().inspect_err(|_| after_failure(&record, &spec))?;
     record.class = made.class.take();
     record.pid = ready.child.pid;
     record.start_time = sys::process::start_time(record.pid).ok().flatten().unwrap_or_default();

@@ -135,7 +135,7 @@ fn finish(plan: &mut ProcessPlan, added: bool, channel: &Channel, fifo: Option<&
     schedule::apply(plan, added)?;
     // Before the limits, which may allow no further descriptor.
     let environment = program::environment(&plan.process);
-    process::limits(plan)?;
+    process::limits(plan, channel)?;
     terminal::own_streams(&plan.process)?;
     close_rest(plan, channel, fifo)?;
     // Without no_new_privs only a privileged process can load a filter; with it, it is loaded as late as possible.

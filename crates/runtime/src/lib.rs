@@ -43,6 +43,7 @@ mod processes;
 pub mod ps;
 mod rdt;
 mod record;
+mod rlimits;
 mod sealed;
 mod validate;
 

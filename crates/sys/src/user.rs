@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::io;
 
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 
 /// Sets real, effective, saved and file-system user ids.
 pub fn set_user(uid: u32) -> io::Result<()> {
@@ -62,10 +62,12 @@ pub fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Sets a limit; `u64::MAX` is none. `EPERM`: raising `hard` needs `CAP_SYS_RESOURCE`.
-pub fn set_limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+/// Sets a limit of the process `pid`, or of this one; `u64::MAX` is none. `EPERM`: raising `hard` needs
+/// `CAP_SYS_RESOURCE` in the first user namespace.
+pub fn set_limit(pid: Option<Pid>, resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
     let value = |value: u64| (value != u64::MAX).then_some(value);
-    Ok(rustix::process::setrlimit(resource, Rlimit { current: value(soft), maximum: value(hard) })?)
+    rustix::process::prlimit(pid, resource, Rlimit { current: value(soft), maximum: value(hard) })?;
+    Ok(())
 }
 
 /// Joins, or makes, the session keyring `name`, so that the keys of the caller are left behind. Returns its id.

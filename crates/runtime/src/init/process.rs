@@ -9,10 +9,11 @@ use sys::namespace::Kinds;
 use sys::netlink;
 use sys::user;
 
+use crate::channel::{Channel, Message};
 use crate::error::Stage;
 use crate::failure::{Context, Failure, Step, plain};
 use crate::plan::{Plan, ProcessPlan};
-use crate::validate;
+use crate::{rlimits, validate};
 
 /// A session of its own, without the caller's keys and closed to its neighbours.
 pub(super) fn begin(plan: &ProcessPlan) -> Step {
@@ -68,33 +69,18 @@ fn loopback() -> Result<(), netlink::Error> {
     netlink::Socket::open(netlink::Family::Route)?.request(&[netlink::link::set_up(LOOPBACK)])
 }
 
-/// Resource limits.
-pub(super) fn limits(plan: &ProcessPlan) -> Step {
+/// Resource limits. A process that has lost the right to raise them, by its user namespace, asks the caller to.
+pub(super) fn limits(plan: &ProcessPlan, channel: &Channel) -> Step {
     if let Some(before) = plan.file_limit {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, before).context(Stage::Security, "setrlimit")?;
     }
-    for limit in &plan.process.rlimits {
-        let Some(resource) = user::resource(&limit.kind) else { continue };
-        user::set_limit(resource, limit.soft, limit.hard).map_err(|error| {
-            let hint = if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
-                ", raising a hard limit needs CAP_SYS_RESOURCE"
-            } else {
-                ""
-            };
-            let (soft, hard) = (limit.soft, limit.hard);
-            Failure {
-                stage: Stage::Security,
-                message: format!(
-                    "error setting rlimits for ready process: error setting rlimit type {} ({} to {soft}:{hard}{hint}): {}",
-                    resource as u32,
-                    limit.kind,
-                    plain(&error)
-                ),
-                errno: error.raw_os_error(),
-            }
-        })?;
+    match rlimits::set(None, &plan.process.rlimits).map_err(Failure::of) {
+        Err(failure) if failure.errno == Some(Errno::PERM.raw_os_error()) => {
+            channel.send(&Message::Limits, None).context(Stage::Settings, "asking for resource limits")?;
+            channel.wait_for_answer().context(Stage::Settings, "asking for resource limits")
+        }
+        result => result,
     }
-    Ok(())
 }
 
 /// The working directory, as the process's own user. A directory that is not below the root would be a way out.

@@ -1,6 +1,6 @@
 //! Limits, by version 1 or 2, whichever the host has.
 
-use crate::support::{Bundle, eventually, is_v2};
+use crate::support::{Bundle, eventually, is_reference, is_v2};
 use serde_json::json;
 use std::fs;
 
@@ -124,5 +124,6 @@ fn delete_kills_what_is_left_in_the_hosts_pid_namespace() {
         fs::read_to_string(format!("/proc/{other}/status")).is_ok_and(|text| text.contains("State:\tZ"))
             || !fs::exists(format!("/proc/{other}")).unwrap()
     });
-    assert!(!bundle.cgroup("memory").exists());
+    // runc 1.1 gives up the group when its processes take a moment to end.
+    assert!(is_reference() || !bundle.cgroup("memory").exists());
 }

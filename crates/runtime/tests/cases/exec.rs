@@ -17,6 +17,10 @@ fn running(name: &str) -> Bundle {
 fn it_is_inside() {
     let bundle = running("exec");
     let pid = bundle.pid();
+    // With runc 1.1 `start` may return before the program runs.
+    eventually("the program runs", || {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+    });
     let output = bundle.exec(&[
         "/bin/sh",
         "-c",

@@ -61,7 +61,7 @@ fn joined_by_path() {
     assert_eq!(lines[5].trim(), "/bin/sleep 1000", "the first process of the joined namespace is seen");
 }
 
-fn user_namespace(bundle: &mut Bundle) {
+pub(crate) fn user_namespace(bundle: &mut Bundle) {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     bundle.push("/linux/namespaces", json!({"type": "user"}));
     bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{eventually, is_reference, is_v2, runtime};
+use crate::support::{eventually, example, is_reference, is_v2, runtime};
 use crate::terminal::{read_all, receive};
 use crate::user::{GIVEN, User, output};
 
@@ -353,8 +353,7 @@ fn layers_of_the_library() {
     user.script("cat /added; rm /added; rm -r /data; mkdir /data; touch /data/new; id -u; grep ' / / ' /proc/self/mountinfo | grep -c overlay");
     user.write();
     let option = |key: &str, path: &Path| format!("{key}={}", path.display());
-    let layers = runtime().get_program().to_owned();
-    let layers = user.public(&Path::new(&layers).with_file_name("layers"));
+    let layers = user.public(&example("layers"));
     let mut command = user.command(&layers);
     command.arg(user.state_root()).arg(&user.directory).arg(user.id_of_container());
     command.args([option("lowerdir+", &middle), option("lowerdir+", &user.rootfs())]);

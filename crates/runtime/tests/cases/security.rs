@@ -95,15 +95,21 @@ fn raising_a_hard_limit_without_the_right_is_an_error() {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
     let may = u64::from_str_radix(effective, 16).unwrap() >> 24 & 1 == 1;
-    let mut bundle = Bundle::new("raise");
-    bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NPROC", "soft": hard, "hard": hard + 1}]));
-    let output = bundle.run();
-    if may {
-        assert_eq!(output.code, 0, "{output:?}");
-    } else {
-        assert_ne!(output.code, 0);
-        assert!(output.stderr.contains("error setting rlimit type 6"), "{output:?}");
-        assert!(output.stderr.contains("operation not permitted"), "{output:?}");
+    for user_namespace in [false, true] {
+        let mut bundle = Bundle::new("raise");
+        if user_namespace {
+            // The right is the caller's, whatever the container's process may do.
+            crate::namespaces::user_namespace(&mut bundle);
+        }
+        bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NPROC", "soft": hard, "hard": hard + 1}]));
+        let output = bundle.run();
+        if may {
+            assert_eq!(output.code, 0, "{output:?}");
+        } else {
+            assert_ne!(output.code, 0);
+            assert!(output.stderr.contains("error setting rlimit type 6"), "{output:?}");
+            assert!(output.stderr.contains("operation not permitted"), "{output:?}");
+        }
     }
 }
 

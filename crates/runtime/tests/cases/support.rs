@@ -215,10 +215,15 @@ pub(crate) fn runtime() -> Command {
         command.args(words);
         return command;
     }
+    Command::new(example("runc"))
+}
+
+/// A program of this crate's examples: beside this one, when both were copied, or where cargo puts it.
+pub(crate) fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let example = test.ancestors().nth(2).unwrap().join("examples/runc");
-    assert!(example.exists(), "{} is missing: cargo test without --test builds it", example.display());
-    Command::new(example)
+    let built = test.ancestors().nth(2).unwrap().join("examples").join(name);
+    let found = [test.with_file_name(name), built].into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("the example {name} is missing: cargo test without --test builds it"))
 }
 
 /// Whether the reference runs these cases, for the few where it is known to differ. Whatever its file is called, runc
