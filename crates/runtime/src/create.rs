@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use sys::clone;
 use sys::namespace::Kinds;
@@ -219,7 +220,17 @@ fn launch(mut plan: Plan, fifo: OwnedFd) -> Result<(Channel, clone::Child, bool)
     } else {
         clone::spawn(&first, move || init::first(plan, theirs, fifo))
     };
-    Ok((ours, child.map_err(clone_error)?, introduced))
+    Ok((ours, child.map_err(|error| no_process(error, new))?, introduced))
+}
+
+/// A machine can keep users from making user namespaces: by a limit, or by its security module.
+fn no_process(error: std::io::Error, new: Kinds) -> Error {
+    let refusals = [Errno::NOSPC, Errno::USERS, Errno::PERM, Errno::ACCESS];
+    if new.contains(Kinds::USER) && refusals.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+        let text = "linux.namespaces: this machine does not let the caller make a user namespace (see user.max_user_namespaces)";
+        return system(text, error);
+    }
+    clone_error(error)
 }
 
 /// Makes the process that is meant as a sibling, and says who it is.

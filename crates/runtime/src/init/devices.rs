@@ -73,7 +73,8 @@ fn one(device: &Device, root: &Root, bind: bool) -> Step {
     };
     let number = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok()).unwrap_or_default();
     let number = if kind == FileType::Fifo { 0 } else { makedev(number(device.major), number(device.minor)) };
-    if bind {
+    // A pipe is no device of the machine's.
+    if bind && kind != FileType::Fifo {
         return bind_device(path, root, kind, number);
     }
     let mode = Mode::from_raw_mode(device.file_mode.unwrap_or(0o666) & 0o7777);

@@ -393,6 +393,24 @@ fn bind_mounts_with_the_rights_of_the_user() {
 }
 
 #[test]
+fn devices_are_the_hosts() {
+    let mut user = User::new("rldev");
+    user.set("/linux/devices", json!([{"path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o600}]));
+    if !is_reference() {
+        // runc binds these too, from a path that is there by chance.
+        user.push("/linux/devices", json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o640}));
+    }
+    user.script("stat -c '%F %a %u' /dev/full; [ ! -e /dev/pipe ] || stat -c '%F %a %u' /dev/pipe");
+    let run = user.run();
+    let lines = run.lines();
+    // Permissions and owner are those of the host's file, whose owner is not known inside.
+    assert_eq!(lines[0], "character special file 666 65534");
+    assert!(is_reference() || lines[1] == "fifo 640 0", "{run:?}");
+    user.push("/linux/devices", json!({"path": "/dev/no-such", "type": "c", "major": 1, "minor": 3}));
+    refused(&user, "/dev/no-such");
+}
+
+#[test]
 fn file_systems_of_namespaces_that_are_the_hosts() {
     let mut user = User::new("rlsysfs");
     user.without_namespace("network");
@@ -434,6 +452,19 @@ fn root_of_a_users_own_namespace() {
     assert_eq!(run.lines()[0], "0");
     assert_eq!(run.lines()[1].split_whitespace().collect::<Vec<_>>(), ["0", "0", "1"]);
     assert_eq!(fs::metadata(user.rootfs().join("data/nested")).unwrap().uid(), user.id);
+}
+
+#[test]
+fn a_machine_without_user_namespaces_for_users() {
+    let mut user = User::new("rlmax");
+    user.set("/linux/uidMappings/0/hostID", json!(0)).set("/linux/gidMappings/0/hostID", json!(0));
+    user.write();
+    let none = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    let mut command = user.runtime_within(&["unshare", "--map-root-user", "sh", "-c", none, "sh"]);
+    let run = output(command.arg("--root").arg(user.state_root()).args(["run", &user.id_of_container()]));
+    assert_ne!(run.code, 0);
+    assert!(is_reference() || run.stderr.contains("linux.namespaces: this machine does not let"), "{run:?}");
+    assert!(!user.has_state());
 }
 
 #[test]
