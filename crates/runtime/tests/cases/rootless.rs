@@ -236,6 +236,7 @@ fn more_ids_by_the_helpers() {
     let mut user = User::new("rlids");
     map_all(&mut user);
     user.set("/process/user", json!({"uid": 1000, "gid": 1001, "additionalGids": [7, 8]}));
+    user.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 100}]));
     fs::set_permissions(user.rootfs().join("data"), fs::Permissions::from_mode(0o777)).unwrap();
     user.script(
         "id -u; id -g; id -G; cat /proc/self/uid_map; cat /proc/self/setgroups; touch /data/new; exec sleep 1000",
@@ -256,8 +257,8 @@ fn more_ids_by_the_helpers() {
     let new = fs::metadata(user.rootfs().join("data/new")).unwrap();
     assert_eq!((new.uid(), new.gid()), (user.given + 999, user.given + 1000));
     // The owner is let in, to every user of the container.
-    let exec = user.exec(&["/bin/sh", "-c", "id -u; echo x >> /data/new && echo written"]);
-    assert_eq!(exec.lines(), ["1000", "written"]);
+    let exec = user.exec(&["/bin/sh", "-c", "id -u; echo x >> /data/new && echo written; ulimit -Hn"]);
+    assert_eq!(exec.lines(), ["1000", "written", "100"]);
     let exec = user.call(&["exec", "--user", "0:0", &user.id_of_container(), "/bin/id", "-u"]);
     assert_eq!(exec.lines(), ["0"]);
     // And so is root.
