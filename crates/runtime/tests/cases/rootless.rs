@@ -261,9 +261,9 @@ fn more_ids_by_the_helpers() {
     assert_eq!(exec.lines(), ["1000", "written", "100"]);
     let exec = user.call(&["exec", "--user", "0:0", &user.id_of_container(), "/bin/id", "-u"]);
     assert_eq!(exec.lines(), ["0"]);
-    // And so is root.
-    assert_eq!(user.deref().exec(&["/bin/id", "-u"]).lines(), ["1000"]);
+    // And so is root, also one without CAP_SYS_RESOURCE, which runc needs to set limits of a process of other ids.
     if !is_reference() {
+        assert_eq!(user.deref().exec(&["/bin/id", "-u"]).lines(), ["1000"]);
         let ps = user.call(&["ps", "--format", "json", &user.id_of_container()]);
         assert_eq!(serde_json::from_str::<Vec<i32>>(&ps.stdout).unwrap(), [user.pid()]);
     }
