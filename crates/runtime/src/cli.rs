@@ -9,6 +9,7 @@ mod features;
 mod flags;
 mod foreground;
 mod grammar;
+mod inherited;
 mod list;
 mod log;
 mod notify;
@@ -18,6 +19,7 @@ mod spec;
 mod stats;
 mod update;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use grammar::{Parsed, Request};
+use inherited::Inherited;
 
 /// Where the state of root's containers is unless `--root` says otherwise.
 const DEFAULT_ROOT: &str = "/run/gantry-runtime";
@@ -65,6 +68,8 @@ struct Context {
     log: log::Log,
     /// `--rootless`, unless that is `auto`.
     rootless: Option<bool>,
+    /// Descriptors for the container, taken once.
+    inherited: RefCell<Option<Inherited>>,
     arguments: Parsed,
 }
 
@@ -110,6 +115,10 @@ fn report(log: &log::Log, message: &str) {
 }
 
 fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments: Parsed) -> ExitCode {
+    // This first, since it executes the program again, then what is inherited, then what is opened here.
+    let makes_processes = ["create", "run", "exec"].contains(&command.name);
+    let protection = if makes_processes { crate::protect_program() } else { Ok(()) };
+    let inherited = RefCell::new(makes_processes.then(|| Inherited::take(command.name, &arguments)));
     let opened = log::Log::open(global.value("log"), global.value("log-format"), global.is_set("debug"));
     let log = match opened {
         Ok(log) => log,
@@ -118,9 +127,7 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
             return ExitCode::FAILURE;
         }
     };
-    if ["create", "run", "exec"].contains(&command.name)
-        && let Err(error) = crate::protect_program()
-    {
+    if let Err(error) = protection {
         log.debug(&format!("the program's file is not protected from containers: {error}"));
     }
     let outcome = refuse(global).and_then(|()| {
@@ -133,7 +140,8 @@ fn run(name: &str, global: &Parsed, command: &'static flags::Command, arguments:
             None => default_root()?,
         };
         let root_is_given = given.is_some();
-        (command.run)(&Context { name: name.to_owned(), root, root_is_given, log: log.clone(), rootless, arguments })
+        let (name, log) = (name.to_owned(), log.clone());
+        (command.run)(&Context { name, root, root_is_given, log, rootless, inherited, arguments })
     });
     match outcome {
         Ok(code) => ExitCode::from(code),

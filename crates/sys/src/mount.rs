@@ -260,11 +260,10 @@ pub fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-/// For a host whose root cannot be pivoted away (an initramfs): moves the mount over `/` and changes the root to it.
-pub fn move_over_root(root: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+/// For a host whose root cannot be pivoted away (an initramfs): changes the root to a mount that lies over `/`. Whoever
+/// climbs out of it comes to `/`, and so to the mount again.
+pub fn enter_over_root(root: BorrowedFd<'_>) -> io::Result<()> {
     rustix::process::fchdir(root)?;
-    rustix::mount::move_mount(root, "", CWD, "/", flags)?;
     rustix::process::chroot(".")?;
     Ok(rustix::process::chdir("/")?)
 }

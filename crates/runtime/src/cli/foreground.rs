@@ -84,9 +84,10 @@ impl Foreground {
             if is_ready(1) {
                 self.send_signals(process, terminal.as_ref())?;
             }
-            // This process is the one to watch: it ends with the container, and with its exit code.
+            // This process is the one to watch: it ends with the container, and with its exit code. A manager that is gone
+            // is no reason to leave the container alone.
             if let Some(ready) = ready {
-                ready.pass_on(rustix::process::getpid().as_raw_nonzero().get())?;
+                let _ = ready.pass_on(rustix::process::getpid().as_raw_nonzero().get());
             }
             if let Some(terminal) = &mut terminal {
                 terminal.copy(flags.get(place).copied(), flags.get(place + 1).copied())?;

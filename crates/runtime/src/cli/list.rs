@@ -53,6 +53,7 @@ impl Row {
 
 pub(super) fn list(context: &Context) -> Outcome {
     let arguments = &context.arguments;
+    let format = format(arguments.value("format"))?;
     if context.root_is_given && !Path::new(&context.root).exists() {
         return Err(format!("open {}: no such file or directory", context.root.display()).into());
     }
@@ -67,7 +68,7 @@ pub(super) fn list(context: &Context) -> Outcome {
     }
     let rows = containers.iter().map(|container| Row::of(container, owner(container.owner())));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    match format(arguments.value("format"))? {
+    match format {
         Format::Table => print!("{}", columns(&rows)),
         // runc's way of saying that there are none.
         Format::Json if rows.is_empty() => println!("null"),

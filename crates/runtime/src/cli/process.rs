@@ -12,6 +12,7 @@ use sys::file::Durability;
 use super::commands::load;
 use super::foreground::Foreground;
 use super::grammar::Parsed;
+use super::inherited::Inherited;
 use super::notify::NotifySocket;
 use super::{Context, Failure, Outcome};
 use crate::config;
@@ -70,11 +71,14 @@ fn make(context: &Context, detached: bool) -> Result<Created, Failure> {
     if id.is_empty() {
         return Err("container id cannot be empty".into());
     }
-    let activated = Activated::of_caller();
-    if let (Some(process), Some(activated)) = (&mut spec.process, &activated) {
-        process.env.extend(activated.environment());
+    let inherited = context.inherited.take();
+    let (environment, preserved) = match inherited {
+        Some(inherited) => (inherited.environment(), inherited.descriptors()?),
+        None => Default::default(),
+    };
+    if let Some(process) = &mut spec.process {
+        process.env.extend(environment);
     }
-    let preserved = preserved_fds(arguments, activated.map_or(0, |activated| activated.count))?;
     let socket = NotifySocket::of_caller(&context.root, &id);
     let directory = socket.as_ref().map(|socket| socket.add_to(&id, &mut spec)).transpose()?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
@@ -98,27 +102,6 @@ fn make(context: &Context, detached: bool) -> Result<Created, Failure> {
     Ok(created)
 }
 
-/// Descriptors of socket activation, sd_listen_fds(3): from 3 on, for the process that `LISTEN_PID` names.
-struct Activated {
-    count: i32,
-    names: Option<String>,
-}
-
-impl Activated {
-    fn of_caller() -> Option<Self> {
-        let number = |name: &str| std::env::var(name).ok()?.parse::<i32>().ok();
-        let count = number("LISTEN_FDS").filter(|count| *count > 0)?;
-        let own = i32::try_from(std::process::id()).ok();
-        (number("LISTEN_PID") == own).then(|| Self { count, names: std::env::var("LISTEN_FDNAMES").ok() })
-    }
-
-    /// In a pid namespace of its own the first process is 1, as with runc.
-    fn environment(&self) -> impl Iterator<Item = String> {
-        let names = self.names.as_ref().map(|names| format!("LISTEN_FDNAMES={names}"));
-        [format!("LISTEN_FDS={}", self.count), "LISTEN_PID=1".to_owned()].into_iter().chain(names)
-    }
-}
-
 fn load_spec(bundle: &Path) -> Result<Spec, Failure> {
     if !bundle.join("config.json").exists() {
         return Err("JSON specification file config.json not found".into());
@@ -140,17 +123,6 @@ fn streams(arguments: &Parsed, terminal: bool, detached: bool) -> Result<Stdio, 
         return Err("cannot allocate tty if the runtime will detach without setting console socket".into());
     }
     Ok(if terminal { Stdio::Terminal } else { Stdio::Inherit })
-}
-
-/// The descriptors of socket activation and those of `--preserve-fds`, from 3 on.
-fn preserved_fds(arguments: &Parsed, activated: i32) -> Result<Vec<OwnedFd>, Failure> {
-    let count = arguments.number("preserve-fds").unwrap_or_default();
-    let count = i32::try_from(count).map_err(|_| format!("preserve-fds: {count} is too many"))?;
-    (3..3_i32.saturating_add(count.max(0)).saturating_add(activated))
-        .map(|number| {
-            sys::inherited::take(number).map_err(|_| format!("preserve-fds: descriptor {number} is not open").into())
-        })
-        .collect()
 }
 
 /// Tells the caller of this program about the process: terminal, pidfd, number.
@@ -181,7 +153,7 @@ pub(super) fn exec(context: &Context) -> Outcome {
         let process = exec_process(arguments, &container)?;
         let stdio = streams(arguments, process.terminal, detach)?;
         let options = ExecOptions {
-            extra_fds: preserved_fds(arguments, 0)?,
+            extra_fds: context.inherited.take().map_or(Ok(Vec::new()), Inherited::descriptors)?,
             sub_cgroups: sub_cgroups(arguments)?,
             ignore_paused: arguments.is_set("ignore-paused"),
             ..ExecOptions::new(process, stdio)

@@ -95,7 +95,7 @@ pub(super) fn pivot(plan: &Plan, rootfs: &RootFs) -> Step {
         rustix::process::chdir("/").context(Stage::Rootfs, "chdir")
     } else if plan.no_pivot {
         hide_kernel_files(plan)?;
-        mount::move_over_root(root).context(Stage::Rootfs, "moving the root filesystem over /")
+        mount::enter_over_root(root).context(Stage::Rootfs, "changing the root")
     } else {
         mount::pivot(root).context(Stage::Rootfs, "pivot_root")
     }

@@ -5,6 +5,7 @@
 //! cases on the reference, which is how they were checked), or else this crate's example `runc`.
 
 mod cgroups;
+mod commandline;
 mod configs;
 mod delegated;
 mod errors;
@@ -16,7 +17,9 @@ mod lifecycle;
 mod machine;
 mod mounts;
 mod namespaces;
+mod readiness;
 mod rootless;
+mod running;
 mod security;
 mod support;
 mod terminal;
