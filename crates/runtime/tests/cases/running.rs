@@ -10,6 +10,8 @@ fn sleeping(name: &str) -> Bundle {
     bundle.args(&["/bin/sleep", "1000"]);
     bundle.create();
     bundle.start();
+    let name = format!("/proc/{}/comm", bundle.pid());
+    eventually("the program runs", || fs::read_to_string(&name).unwrap() == "sleep\n");
     bundle
 }
 
