@@ -3,7 +3,9 @@
 //! Everything that a person or CI does to this repository beyond `cargo build` is here, so that
 //! there is one way to do it and the way is checked like the rest of the code.
 
+mod bench;
 mod conformance;
+mod order;
 mod parity;
 mod suite;
 mod tidy;
@@ -26,6 +28,10 @@ enum Command {
     Parity(parity::Options),
     /// Run the runtime's cases on any runtime, and real engines on Gantry's
     Conformance(conformance::Options),
+    /// Measure the runtime beside another one (as root)
+    Bench(bench::Options),
+    /// Find the functions that the runtime needs, for the linker to keep them together (as root)
+    Order(order::Options),
     /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
     Tidy,
 }
@@ -35,6 +41,8 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&options),
         Command::Parity(options) => parity::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Bench(options) => bench::run(&options),
+        Command::Order(options) => order::run(&options),
         Command::Tidy => tidy::run(),
     };
     match outcome {
