@@ -71,7 +71,7 @@ pub(crate) fn place(linux: &Linux, id: &str, rootless: bool) -> Result<Option<Pa
     };
     // The caller's own group has processes, at least the caller, so that its children cannot have limits: those of the
     // group above can.
-    let own = cgroup::own().unwrap_or_default();
+    let Some(own) = cgroup::own() else { return Ok(asked.is_some().then(from_root)) };
     let above = own.parent().unwrap_or(&own);
     let name = asked.unwrap_or(Path::new(id));
     let place = [above, &own].into_iter().find(|parent| {

@@ -218,7 +218,7 @@ impl Container {
             return sent.map_err(cgroups::failed);
         }
         if all && process.is_some() {
-            return self.signal_each(signal);
+            return processes::signal(self.record.pid, &self.spec, signal);
         }
         let Some(process) = process else { return self.refuse("kill", Status::Stopped) };
         match pidfd::send_signal(process.as_fd(), signal) {
@@ -241,19 +241,6 @@ impl Container {
         }
     }
 
-    /// Sends a signal to every process of a container without a cgroup; one that ended meanwhile is no error.
-    fn signal_each(&self, signal: i32) -> Result<()> {
-        for pid in processes::of(self.record.pid, &self.spec)? {
-            match pidfd::send_signal_to(pid, signal) {
-                Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
-                    return Err(system(format!("sending signal {signal} to {pid}"), error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
     /// Removes what is left of a stopped container: cgroup, state; then runs the `poststop` hooks, whose failures are
     /// warnings. One that was never started is killed, with `force` one that runs too.
     pub fn delete(self, force: bool) -> Result<Vec<String>> {
@@ -265,7 +252,7 @@ impl Container {
         if let Some(process) = self.process()? {
             if self.record.cgroup.is_none() {
                 // Those that do not end with the first one, since they do not share a pid namespace of their own.
-                self.signal_each(Signal::KILL.as_raw())?;
+                processes::signal(self.record.pid, &self.spec, Signal::KILL.as_raw())?;
             }
             let _ = pidfd::send_signal(process.as_fd(), Signal::KILL.as_raw());
             empty(cgroup.as_ref())?;

@@ -2,7 +2,8 @@
 //!
 //! A container is made by [`Container::create`]: the calling process (single-threaded: the shim, or `gantry runtime`)
 //! makes the cgroup and the root mount, clones the container's first process into new namespaces, and answers its
-//! requests until everything that can fail has been done. That process then waits for [`Container::start`] on a named
+//! requests until everything that can fail has been done. A caller without the right to mount, an ordinary user, leaves
+//! the root mount to that process, which gains the right with its user namespace. That process then waits for [`Container::start`] on a named
 //! pipe in the state directory, so that any other process can start it, and executes the program.
 //!
 //! ```text

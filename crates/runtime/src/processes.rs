@@ -1,8 +1,12 @@
 //! The processes of a container that has no cgroup to ask: those in its namespaces, and what they made.
 
 use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
 
 use oci::spec::Spec;
+use rustix::io::Errno;
+use rustix::process::Signal;
+use sys::pidfd;
 
 use crate::error::Result;
 use crate::plan::system;
@@ -34,6 +38,44 @@ pub(crate) fn of(first: i32, spec: &Spec) -> Result<Vec<i32>> {
         if found.len() == before {
             return Ok(found.into_iter().collect());
         }
+    }
+}
+
+/// Sends a signal to all of them; to the first one last, since it is what tells the others. SIGKILL is repeated until
+/// nobody else is left: one that was missed may have made new ones.
+pub(crate) fn signal(first: i32, spec: &Spec, signal: i32) -> Result<()> {
+    const MAX_ROUNDS: usize = 1000;
+    let kills = signal == Signal::KILL.as_raw();
+    for _ in 0..MAX_ROUNDS {
+        let others = open_others(first, spec)?;
+        others.iter().try_for_each(|process| send(process, signal))?;
+        if others.is_empty() || !kills {
+            break;
+        }
+    }
+    match pidfd::open(first) {
+        Ok(process) => send(&process, signal),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Those that live, without the first one. They are looked for again when they are open, so that none is another process
+/// with the number of one that has ended meanwhile.
+fn open_others(first: i32, spec: &Spec) -> Result<Vec<OwnedFd>> {
+    let lives = |pid: &i32| *pid != first && sys::process::is_alive(*pid).unwrap_or(false);
+    let opened: Vec<(i32, OwnedFd)> =
+        of(first, spec)?.into_iter().filter(lives).filter_map(|pid| Some((pid, pidfd::open(pid).ok()?))).collect();
+    let known = of(first, spec)?;
+    Ok(opened.into_iter().filter(|(pid, _)| known.contains(pid)).map(|(_, process)| process).collect())
+}
+
+/// One that has ended meanwhile is no error.
+fn send(process: &OwnedFd, signal: i32) -> Result<()> {
+    match pidfd::send_signal(process.as_fd(), signal) {
+        Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+            Err(system(format!("sending signal {signal}"), error))
+        }
+        _ => Ok(()),
     }
 }
 

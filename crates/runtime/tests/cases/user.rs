@@ -2,18 +2,28 @@
 //! capability, in a mount namespace where the files that list accounts know it.
 
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
 use crate::support::{Bundle, Output, runtime};
 
 /// How many ids each account has been given, beside its own.
-pub(crate) const GIVEN: u32 = 65536;
+pub(crate) const GIVEN: u32 = 4096;
+
+/// A place for the ids of an account that no other test has, of this program or of one that runs at the same time.
+fn place() -> u32 {
+    static FIRST: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let number = FIRST.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    u32::try_from(number % 0x8_0000).unwrap()
+}
 
 /// A bundle that belongs to an account.
 pub(crate) struct User {
@@ -31,9 +41,8 @@ pub(crate) struct User {
 impl User {
     /// With the configuration of [`Bundle::new`], for a user namespace with the account's own id alone.
     pub(crate) fn new(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let (id, given) = (61_000 + number, 1_000_000 + number * GIVEN);
+        let place = place();
+        let (id, given) = (0x1000_0000 + place, 0x4000_0000 + place * GIVEN);
         let mut bundle = Bundle::new(name);
         fs::set_permissions(&bundle.directory, fs::Permissions::from_mode(0o755)).unwrap();
         let etc = bundle.directory.join("etc");
@@ -74,6 +83,19 @@ impl User {
     pub(crate) fn own(&self, path: &Path) {
         let status = Command::new("chown").arg("-Rh").arg(format!("{0}:{0}", self.id)).arg(path).status();
         assert!(status.unwrap().success());
+    }
+
+    /// Living processes with the account's id, or with one that it was given.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let ours = |uid: u32| uid == self.id || (self.given..self.given + GIVEN).contains(&uid);
+        let is_ours = |pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let uid =
+                status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok());
+            uid.is_some_and(ours) && sys::process::is_alive(*pid).unwrap_or(false)
+        };
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
     }
 
     /// A directory of the account's.
@@ -177,6 +199,19 @@ pub(crate) fn output(command: &mut Command) -> Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// What a runtime has left of the account's processes goes with it.
+impl Drop for User {
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            let left = self.processes();
+            left.iter().for_each(|pid| drop(sys::pidfd::send_signal_to(*pid, 9)));
+            if left.is_empty() {
+                break;
+            }
+        }
     }
 }
 
