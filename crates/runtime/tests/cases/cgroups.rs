@@ -178,6 +178,9 @@ fn bursts_and_idle_groups() {
     let output = bundle.call(&["update", "--cpu-quota", "90000", "--cpu-burst", "80000", &bundle.id]);
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(read(&bundle, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "80000");
+    let output = bundle.call(&["update", "--cpu-quota", "30000", "--cpu-burst", "10000", &bundle.id]);
+    assert_eq!(output.code, 0, "and back: {output:?}");
+    assert_eq!(read(&bundle, "cpu", "cpu.cfs_burst_us", "cpu.max.burst"), "10000");
     assert_eq!(bundle.call(&["update", "--cpu-idle", "1", &bundle.id]).code, 0);
     assert_eq!(read(&bundle, "cpu", "cpu.idle", "cpu.idle"), "1");
     assert_eq!(bundle.call(&["update", "--cpu-idle", "0", &bundle.id]).code, 0);

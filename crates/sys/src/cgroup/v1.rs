@@ -387,6 +387,17 @@ fn set_quota(directory: &Path, cpu: &Cpu) -> Result<()> {
     let period_file = directory.join("cpu.cfs_period_us");
     let quota_file = directory.join("cpu.cfs_quota_us");
     let burst_file = directory.join("cpu.cfs_burst_us");
+    // The burst may be at most the quota, so that which of them comes first depends on the direction.
+    let mut burst = cpu.burst;
+    if let Some(value) = burst {
+        match write_io(&burst_file, &value.to_string()) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && quota.is_some() => {}
+            written => {
+                written.map_err(|e| failed(&burst_file, &value.to_string(), e))?;
+                burst = None;
+            }
+        }
+    }
     let mut later = None;
     if let Some(period) = period {
         match write_io(&period_file, &period.to_string()) {
@@ -400,7 +411,7 @@ fn set_quota(directory: &Path, cpu: &Cpu) -> Result<()> {
     if let Some(period) = later {
         write(&period_file, &period.to_string())?;
     }
-    cpu.burst.map_or(Ok(()), |burst| write(&burst_file, &burst.to_string()))
+    burst.map_or(Ok(()), |burst| write(&burst_file, &burst.to_string()))
 }
 
 fn failed(path: &Path, value: &str, source: io::Error) -> Error {

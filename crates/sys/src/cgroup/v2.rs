@@ -156,6 +156,11 @@ impl Group {
             self.set(LIMIT, "cpu", "cpu.weight", &shares_to_weight(shares).to_string())?;
         }
         let (period, quota) = (cpu.period.filter(|v| *v != 0), cpu.quota.filter(|v| *v != 0));
+        // The burst may be at most the quota, so that which of them comes first depends on the direction.
+        let mut burst = cpu.burst;
+        if burst.is_some_and(|burst| write_io(&self.directory.join("cpu.max.burst"), &burst.to_string()).is_ok()) {
+            burst = None;
+        }
         if period.is_some() || quota.is_some() {
             let file = self.directory.join("cpu.max");
             // A part that is not given stays; the file has the form 'QUOTA PERIOD'.
@@ -166,7 +171,7 @@ impl Group {
             let period = period.map_or(now.next().unwrap_or("100000").to_owned(), |p| p.to_string());
             self.set(LIMIT, "cpu", "cpu.max", &format!("{quota} {period}"))?;
         }
-        if let Some(burst) = cpu.burst {
+        if let Some(burst) = burst {
             self.set(LIMIT, "cpu", "cpu.max.burst", &burst.to_string())?;
         }
         for (file, value) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
