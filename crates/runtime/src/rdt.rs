@@ -3,6 +3,8 @@
 //! A class is a directory of the resctrl file system; processes are in the class that their number was written to. One
 //! that the configuration names belongs to the administrator and stays; one that was made for the container goes with it.
 
+mod figures;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +13,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+pub(crate) use figures::Figures;
 
 /// The class of a container, as its record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

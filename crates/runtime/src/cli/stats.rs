@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use sys::cgroup::{self, IoEntry, MemoryCounter, Version};
 
-use crate::Container;
+use crate::{Container, rdt};
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct Figures {
     hugetlb: BTreeMap<String, HugePages>,
     #[serde(skip_serializing_if = "Rdma::is_empty")]
     rdma: Rdma,
-    intel_rdt: IntelRdt,
+    intel_rdt: rdt::Figures,
     network_interfaces: Option<Vec<Interface>>,
 }
 
@@ -228,10 +228,6 @@ impl Rdma {
     }
 }
 
-/// Empty: no container has a class of service yet.
-#[derive(Debug, Serialize)]
-struct IntelRdt {}
-
 /// An interface of the container; the names have no others in runc's type.
 #[derive(Debug, Default, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
@@ -278,7 +274,7 @@ impl Figures {
             blkio: block_io(&stats.io, version),
             hugetlb: stats.hugepages.iter().map(|(size, pages)| (size.clone(), hugetlb(pages))).collect(),
             rdma: Rdma::of(&stats.rdma),
-            intel_rdt: IntelRdt {},
+            intel_rdt: rdt::Figures::of(container.class()),
             network_interfaces: interfaces(container),
         }
     }
