@@ -58,12 +58,6 @@ impl Proc {
         if filesystem_magic(file.as_fd())? == NAMESPACE_MAGIC { Ok(file) } else { Err(wrong()) }
     }
 
-    /// The number of the calling process in the pid namespace that this procfs shows.
-    pub fn own_pid(&self) -> io::Result<i32> {
-        let number = rustix::fs::readlinkat(&self.0, "self", Vec::new())?;
-        number.to_str().ok().and_then(|text| text.parse().ok()).ok_or_else(wrong)
-    }
-
     /// Where file systems of these kinds are mounted in the calling process's mount namespace, the topmost last.
     pub fn mount_points(&self, kinds: &[&str]) -> io::Result<Vec<PathBuf>> {
         let mut text = String::new();
@@ -121,10 +115,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_files_parameters_and_number() {
+    fn own_files_and_parameters() {
         let proc = Proc::open().unwrap();
         assert!(proc.mount_points(&["proc"]).unwrap().contains(&PathBuf::from("/proc")));
-        assert_eq!(proc.own_pid().unwrap(), std::process::id() as i32);
         assert!(proc.open_own("attr/exec", OFlags::RDONLY).is_ok());
         assert!(proc.open_own_namespace("mnt").is_ok());
         assert!(proc.open_parameter("kernel/osrelease", OFlags::RDONLY).is_ok());

@@ -242,8 +242,9 @@ fn exec_process(arguments: &Parsed, container: &Container) -> Result<Process, Fa
 }
 
 fn add_capabilities(sets: &mut Capabilities, added: &[String]) {
-    // As runc. The kernel lets none become ambient that is not inheritable too.
-    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+    for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
         set.extend_from_slice(added);
     }
+    // The kernel lets none become ambient that is not inheritable too.
+    sets.ambient.extend(added.iter().filter(|name| sets.inheritable.contains(name)).cloned());
 }

@@ -220,3 +220,18 @@ fn a_rule_has_six_conditions_at_most() {
     };
     assert_eq!(compile(&filter), Err(Error::Index(6)));
 }
+
+#[test]
+fn every_architecture_of_the_specification_is_known() {
+    let known = Architecture::names();
+    for name in [
+        "X86 X86_64 X32 ARM AARCH64 LOONGARCH64 M68K MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32",
+        "PPC PPC64 PPC64LE S390 S390X SH SHEB PARISC PARISC64 RISCV64",
+    ]
+    .iter()
+    .flat_map(|line| line.split(' '))
+    {
+        let name = format!("SCMP_ARCH_{name}");
+        assert!(known.contains(&name) && Architecture::parse(&name).is_ok(), "{name}");
+    }
+}
