@@ -14,22 +14,33 @@ pub(super) fn spec(context: &Context) -> Outcome {
     if path.exists() {
         return Err(format!("File {} exists. Remove it first", path.display()).into());
     }
-    let text = if context.arguments.is_set("rootless") { rootless()? } else { EXAMPLE.to_owned() };
+    let text = example(context.arguments.is_set("rootless"))?;
     std::fs::write(&path, text).map_err(|error| format!("writing {}: {error}", path.display()))?;
     Ok(0)
 }
 
 /// A shell with few rights, as runc's example has it.
-pub(super) const EXAMPLE: &str = include_str!("example.json");
+fn example(rootless: bool) -> Result<String, Failure> {
+    let mut spec: Spec = serde_json::from_str(include_str!("example.json"))?;
+    let linux = spec.linux.get_or_insert_with(Linux::default);
+    // With cgroup v2 alone a namespace shows its one hierarchy as far as it is the container's.
+    if Hierarchies::detect().is_ok_and(|found| found.version() == Version::V2) {
+        linux.namespaces.push(Namespace { kind: "cgroup".into(), ..Namespace::default() });
+    }
+    if rootless {
+        leave_to_a_user(&mut spec);
+    }
+    let mut text = Vec::new();
+    spec.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"\t")))?;
+    Ok(String::from_utf8(text)?)
+}
 
-/// The example for an ordinary user, changed as runc changes its own: the user becomes root inside, all that it may map;
-/// the network is the host's, and so is `/sys`, which belongs to it; there are no limits and no ids in mount options.
-fn rootless() -> Result<String, Failure> {
-    let mut spec: Spec = serde_json::from_str(EXAMPLE)?;
+/// Changes it for an ordinary user, as runc changes its own: the user becomes root inside, all that it may map; the
+/// network is the host's, and so is `/sys`, which belongs to it; there are no limits and no ids in mount options.
+fn leave_to_a_user(spec: &mut Spec) {
     let linux = spec.linux.get_or_insert_with(Linux::default);
     linux.namespaces.retain(|namespace| !["network", "user"].contains(&namespace.kind.as_str()));
-    let kinds = if is_unified() { &["cgroup", "user"][..] } else { &["user"] };
-    linux.namespaces.extend(kinds.iter().map(|kind| Namespace { kind: (*kind).into(), ..Namespace::default() }));
+    linux.namespaces.push(Namespace { kind: "user".into(), ..Namespace::default() });
     let own = |host_id| vec![IdMapping { container_id: 0, host_id, size: 1, ..IdMapping::default() }];
     linux.uid_mappings = own(rustix::process::geteuid().as_raw());
     linux.gid_mappings = own(rustix::process::getegid().as_raw());
@@ -46,12 +57,4 @@ fn rootless() -> Result<String, Failure> {
         }
         mount.options.retain(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
     }
-    let mut text = Vec::new();
-    spec.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"\t")))?;
-    Ok(String::from_utf8(text)?)
-}
-
-/// Whether there is cgroup v2 alone, whose one hierarchy a namespace shows as far as it is the container's.
-fn is_unified() -> bool {
-    Hierarchies::detect().is_ok_and(|found| found.version() == Version::V2)
 }
