@@ -1,6 +1,6 @@
 //! The root filesystem: attached, filled with mounts and devices, made the root, and closed.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -90,15 +90,19 @@ fn joins_mounts(plan: &Plan) -> bool {
 pub(super) fn pivot(plan: &Plan, rootfs: &RootFs) -> Step {
     let root = rootfs.root.as_fd();
     if joins_mounts(plan) {
-        rustix::process::fchdir(root).context(Stage::Rootfs, "fchdir")?;
-        rustix::process::chroot(".").context(Stage::Rootfs, "chroot")?;
-        rustix::process::chdir("/").context(Stage::Rootfs, "chdir")
+        enter(root)
     } else if plan.no_pivot {
         hide_kernel_files(plan)?;
         mount::enter_over_root(root).context(Stage::Rootfs, "changing the root")
     } else {
         mount::pivot(root).context(Stage::Rootfs, "pivot_root")
     }
+}
+
+fn enter(root: BorrowedFd<'_>) -> Step {
+    rustix::process::fchdir(root).context(Stage::Rootfs, "fchdir")?;
+    rustix::process::chroot(".").context(Stage::Rootfs, "chroot")?;
+    rustix::process::chdir("/").context(Stage::Rootfs, "chdir")
 }
 
 /// Without pivot_root(2) the old root stays below the new one. Nobody sees it there, but the kernel lets a user namespace

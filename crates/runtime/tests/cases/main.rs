@@ -9,6 +9,7 @@ mod commandline;
 mod configs;
 mod delegated;
 mod errors;
+mod escapes;
 mod exec;
 mod faults;
 mod fields;

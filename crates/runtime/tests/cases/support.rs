@@ -31,6 +31,8 @@ pub(crate) struct Bundle {
     pub(crate) directory: PathBuf,
     pub(crate) id: String,
     pub(crate) spec: Value,
+    /// A copy of the runtime that nobody else executes.
+    program: Option<PathBuf>,
 }
 
 const APPLETS: &[&str] = &[
@@ -59,7 +61,20 @@ impl Bundle {
             .unwrap();
         fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
         let spec = spec(&id);
-        Self { directory, id, spec }
+        Self { directory, id, spec, program: None }
+    }
+
+    /// Copies the runtime's program, for cases that try to write to it: what is being executed cannot be written to anyway.
+    /// None for the reference, which may be in another root.
+    pub(crate) fn own_runtime(&mut self) -> Option<PathBuf> {
+        if is_reference() {
+            return None;
+        }
+        let original = PathBuf::from(runtime().get_program());
+        let copy = self.directory.join(original.file_name().unwrap());
+        fs::copy(original, &copy).unwrap();
+        self.program = Some(copy.clone());
+        Some(copy)
     }
 
     pub(crate) fn rootfs(&self) -> PathBuf {
@@ -109,6 +124,11 @@ impl Bundle {
     /// The runtime with the state directory of this bundle.
     pub(crate) fn runtime(&self) -> Command {
         let mut command = runtime();
+        if let Some(program) = &self.program {
+            let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+            command = Command::new(program);
+            command.args(arguments);
+        }
         command.arg("--root").arg(self.directory.join("state")).current_dir(&self.directory);
         command
     }

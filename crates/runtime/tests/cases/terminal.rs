@@ -78,6 +78,21 @@ fn exec_gets_one() {
     assert_eq!(read_all(master), "/dev/pts/0\n33 99\n");
 }
 
+/// `run` in the foreground of a terminal; what appears on it.
+pub(crate) fn run(bundle: &Bundle) -> String {
+    bundle.write();
+    let sys::pty::Pair { master, slave } = sys::pty::open().unwrap();
+    let end = || std::process::Stdio::from(slave.try_clone().unwrap());
+    let mut command = bundle.runtime();
+    command.args(["run", &bundle.id]).stdin(end()).stdout(end()).stderr(end());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    drop(slave);
+    let text = read_all(master);
+    child.wait().unwrap();
+    text
+}
+
 #[test]
 fn the_runtime_passes_it_on() {
     let mut bundle = Bundle::new("ttyfg");
