@@ -7,6 +7,7 @@ use shim::client::{Client, Error};
 use shim::{Attach, Event, Exec, FailureKind, Request};
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use support::{Running, Scratch, Stream};
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         ("a_program_that_is_not_there", a_program_that_is_not_there),
         ("given_up_before_the_start", given_up_before_the_start),
         ("requests_that_make_no_sense", requests_that_make_no_sense),
+        ("the_programs_file_is_out_of_reach", the_programs_file_is_out_of_reach),
     ])
 }
 
@@ -376,4 +378,19 @@ fn requests_that_make_no_sense() {
     running.start();
     running.client.run(&Request::Signal { exec: None, signal: 9, all: false }).unwrap();
     running.finish(&mut events);
+}
+
+/// What a container finds at `/proc/PID/exe` of a process on its way in must stay as it is (CVE-2019-5736).
+fn the_programs_file_is_out_of_reach() {
+    let scratch = Scratch::new(&["/bin/sleep", "1000"]);
+    let running = scratch.create();
+    for pid in [running.pid, running.process.id() as i32] {
+        let exe = format!("/proc/{pid}/exe");
+        let flags = rustix::fs::statvfs(exe.as_str()).unwrap().f_flag;
+        assert!(flags.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{exe}");
+        let held = std::fs::File::open(&exe).unwrap();
+        let none = sys::mount::Attributes { set: 0, clear: sys::mount::Attributes::READ_ONLY };
+        assert!(sys::mount::set_attributes(held.as_fd(), none, false).is_err(), "{exe}");
+        assert!(std::fs::OpenOptions::new().write(true).open(&exe).is_err(), "{exe}");
+    }
 }

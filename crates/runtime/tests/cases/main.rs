@@ -14,6 +14,7 @@ mod exec;
 mod faults;
 mod fields;
 mod hooks;
+mod kills;
 mod lifecycle;
 mod machine;
 mod mounts;

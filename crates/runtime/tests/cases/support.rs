@@ -66,12 +66,12 @@ impl Bundle {
 
     /// Copies the runtime's program, for cases that try to write to it: what is being executed cannot be written to anyway.
     /// None for the reference, which may be in another root.
-    pub(crate) fn own_runtime(&mut self) -> Option<PathBuf> {
+    pub(crate) fn own_runtime(&mut self, name: &str) -> Option<PathBuf> {
         if is_reference() {
             return None;
         }
         let original = PathBuf::from(runtime().get_program());
-        let copy = self.directory.join(original.file_name().unwrap());
+        let copy = self.directory.join(name);
         fs::copy(original, &copy).unwrap();
         self.program = Some(copy.clone());
         Some(copy)

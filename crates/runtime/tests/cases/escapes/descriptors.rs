@@ -125,8 +125,7 @@ fn a_created_container_holds_nothing_of_the_host() {
     assert!(status.contains("\nSeccomp:"), "{status}");
     let owner = fs::metadata(format!("/proc/{}/fd", bundle.pid())).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
-    let output =
-        bundle.exec(&["/bin/sh", "-c", "readlink /proc/1/fd/* | wc -l; readlink /proc/1/exe || echo hidden"]);
+    let output = bundle.exec(&["/bin/sh", "-c", "readlink /proc/1/fd/* | wc -l; readlink /proc/1/exe || echo hidden"]);
     assert_eq!(output.lines(), ["0", "hidden"]);
 }
 

@@ -44,7 +44,8 @@ fn nothing_covers_procfs_or_takes_its_place() {
         refused(destination, "tmpfs", false);
         refused(destination, "directory", false);
     }
-    for destination in ["/proc/sys/kernel/core_pattern", "/proc/self/attr/exec", "/proc/sys/vm/drop_caches", "/alias/keys"]
+    for destination in
+        ["/proc/sys/kernel/core_pattern", "/proc/self/attr/exec", "/proc/sys/vm/drop_caches", "/alias/keys"]
     {
         refused(destination, "file", false);
     }

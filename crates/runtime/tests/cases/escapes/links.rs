@@ -186,9 +186,7 @@ fn a_null_device_that_is_something_else() {
         let mounts = bundle.spec["mounts"].as_array_mut().unwrap();
         mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
         mounts.push(json!({"destination": "/dev", "type": "bind", "source": dev, "options": ["rbind"]}));
-        bundle.script(
-            "stat -L -c %t:%T /proc/keys; (: >> /proc/sys/vm/drop_caches) 2>/dev/null && echo ESCAPED; true",
-        );
+        bundle.script("stat -L -c %t:%T /proc/keys; (: >> /proc/sys/vm/drop_caches) 2>/dev/null && echo ESCAPED; true");
         for _ in 0..if exchange.is_some() { 80 } else { 1 } {
             let output = bundle.run();
             assert!(!output.stdout.contains("ESCAPED"), "{output:?}");
@@ -222,7 +220,9 @@ fn a_console_that_is_something_else() {
         mounts
             .push(json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance"]}));
         bundle.set("/process/terminal", json!(true));
-        bundle.script("echo begun; grep devpts /proc/self/mountinfo; (: >> /proc/sys/vm/drop_caches) 2>/dev/null && echo ESCAPED");
+        bundle.script(
+            "echo begun; grep devpts /proc/self/mountinfo; (: >> /proc/sys/vm/drop_caches) 2>/dev/null && echo ESCAPED",
+        );
         for _ in 0..if exchange.is_some() { 80 } else { 1 } {
             let text = crate::terminal::run(&bundle);
             assert!(!text.contains("ESCAPED"), "{text}");
