@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-/// Exchanges two files or directories for each other, over and over, until it is dropped.
+/// Exchanges two files or directories for each other, over and over, until it is dropped; then both are where they were.
 struct Exchange {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -29,8 +29,9 @@ impl Exchange {
         let stop = Arc::new(AtomicBool::new(false));
         let (one, other, stopped): (PathBuf, PathBuf, _) = (one.to_owned(), other.to_owned(), stop.clone());
         let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let _ = renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE);
+            let mut exchanged = false;
+            while exchanged || !stopped.load(Ordering::Relaxed) {
+                exchanged ^= renameat_with(CWD, &one, CWD, &other, RenameFlags::EXCHANGE).is_ok();
                 // A few moments in each of the two states: the runtime takes many steps.
                 std::thread::yield_now();
             }

@@ -2,7 +2,7 @@
 //!
 //! How long a command takes is measured only to spread the moments over it.
 
-use crate::support::{Bundle, eventually, is_reference};
+use crate::support::{Bundle, eventually, is_reference, rounds};
 use serde_json::json;
 use std::collections::hash_map::RandomState;
 use std::fs;
@@ -133,7 +133,7 @@ fn at_any_moment_of_create() {
         }
         let create = ["create", &victim.bundle.id];
         let duration = victim.measure(&create, || victim.delete());
-        for _ in 0..60 {
+        for _ in 0..rounds(60) {
             victim.kill_within(&create, duration);
             victim.delete();
             victim.assert_gone();
@@ -154,7 +154,7 @@ fn at_any_moment_of_run() {
     let victim = Victim::new("kr");
     let id = &victim.bundle.id;
     let duration = victim.measure(&["run", "--detach", id], || victim.delete());
-    for round in 0..50 {
+    for round in 0..rounds(50) {
         let arguments = if round % 2 == 0 { &["run", id][..] } else { &["run", "--detach", id] };
         victim.kill_within(arguments, duration);
         victim.delete();
@@ -172,7 +172,7 @@ fn at_any_moment_of_exec() {
     victim.bundle.create();
     victim.bundle.start();
     let duration = victim.measure(&["exec", id, "/bin/true"], || {});
-    for round in 0..50 {
+    for round in 0..rounds(50) {
         let program = if round % 2 == 0 { "/bin/true" } else { "/bin/sleep" };
         victim.kill_within(&["exec", id, program, "1000"], duration);
         // What had not become the program yet goes with the one who wanted it; nobody is left for others to wait for.
@@ -206,7 +206,7 @@ fn at_any_moment_of_start_and_delete() {
         victim.delete();
         begin.elapsed()
     };
-    for _ in 0..45 {
+    for _ in 0..rounds(45) {
         victim.bundle.create();
         victim.kill_within(&["start", id], start);
         let status = victim.bundle.status();

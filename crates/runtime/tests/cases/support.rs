@@ -257,6 +257,13 @@ pub(crate) fn is_reference() -> bool {
     })
 }
 
+/// How often something is tried that works or fails by chance: `count` times, or the part of it that
+/// `$GANTRY_TEST_ROUNDS` gives in percent, for machines that are emulated.
+pub(crate) fn rounds(count: u32) -> u32 {
+    let percent = std::env::var("GANTRY_TEST_ROUNDS").map_or(100, |text| text.parse().expect("a number of percent"));
+    (count * percent / 100).max(1)
+}
+
 /// Waits for what another process is about to do.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

@@ -1,7 +1,7 @@
 //! Descriptors and working directories that lead out (CVE-2024-21626), and processes on their way in (CVE-2016-9962).
 
 use super::attacker;
-use crate::support::{Bundle, Output, is_reference};
+use crate::support::{Bundle, Output, is_reference, rounds};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::fs;
@@ -185,7 +185,7 @@ fn a_process_on_its_way_in_shows_nothing() {
             chown_all(&bundle, 100_000);
         }
         attacker::start(&bundle);
-        for _ in 0..60 {
+        for _ in 0..rounds(60) {
             assert_eq!(call_with_open_files(&bundle, &["exec", &bundle.id, "/bin/true"]).code, 0);
         }
         let found = attacker::stop(&bundle);

@@ -1,7 +1,7 @@
 //! The program's own file: overwriting the host's runtime (CVE-2019-5736).
 
 use super::attacker;
-use crate::support::{Bundle, is_reference, runtime};
+use crate::support::{Bundle, is_reference, rounds, runtime};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -58,7 +58,7 @@ fn exec_into_a_container_that_waits_for_it() {
     all_rights(&mut bundle);
     itself(&bundle);
     attacker::start(&bundle);
-    for round in 0..40 {
+    for round in 0..rounds(40) {
         let program = if round % 2 == 0 { "/bin/itself" } else { "/bin/true" };
         let output = bundle.exec(&[program]);
         assert!(program == "/bin/itself" || output.code == 0, "{output:?}");
@@ -79,7 +79,7 @@ fn run_beside_a_container_that_waits_for_it() {
     itself(&second);
     second.join("pid", &format!("/proc/{}/ns/pid", first.pid()));
     second.set("/process/env", json!(["PATH=/bin", "LD_PRELOAD=/lib/evil.so", "LD_LIBRARY_PATH=/lib"]));
-    for round in 0..20 {
+    for round in 0..rounds(20) {
         let program = if round % 2 == 0 { "/bin/itself" } else { "/bin/true" };
         let output = second.args(&[program]).run();
         assert!(program == "/bin/itself" || output.code == 0, "{output:?}");

@@ -1,7 +1,7 @@
 //! Rights, limits and what an image can put in the way of the runtime.
 
 use super::attacker;
-use crate::support::{Bundle, is_reference};
+use crate::support::{Bundle, is_reference, rounds};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -52,7 +52,7 @@ fn limits_that_a_neighbour_changes() {
     attacker::equip(&mut bundle, "limits");
     bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}]));
     attacker::start(&bundle);
-    for _ in 0..40 {
+    for _ in 0..rounds(40) {
         // A file that is cut, or a missing answer, would be a panic or a wait without end.
         let output = bundle.exec(&["/bin/true"]);
         assert!([0, 1, 126, 127, 255].contains(&output.code) || output.code > 128, "{output:?}");
