@@ -72,7 +72,7 @@ impl Bundle {
         }
         let original = PathBuf::from(runtime().get_program());
         let copy = self.directory.join(name);
-        fs::copy(original, &copy).unwrap();
+        copy_program(&original, &copy);
         self.program = Some(copy.clone());
         Some(copy)
     }
@@ -220,6 +220,12 @@ impl Bundle {
         let base = if v1.is_dir() { v1 } else { PathBuf::from("/sys/fs/cgroup") };
         base.join("gantry-test").join(&self.id)
     }
+}
+
+/// Copies a program that is executed soon. By another process: what this one has open for writing, the children of other
+/// threads have too for a moment, and such a file cannot be executed.
+pub(crate) fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
 
 /// Whether the host has cgroup v2 alone.

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 use sys::namespace::Kinds;
 
-use crate::support::{Bundle, eventually};
+use crate::support::{Bundle, copy_program, eventually};
 
 const READY: &str = "data/ready";
 const STOP: &str = "data/stop";
@@ -19,7 +19,7 @@ const REPORT: &str = "data/report";
 /// Makes the first process of a bundle this attacker.
 pub(super) fn equip(bundle: &mut Bundle, attack: &str) {
     let copy = bundle.directory.join("attacker");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    copy_program(&std::env::current_exe().unwrap(), &copy);
     bundle.push(
         "/mounts",
         json!({"destination": "/attacker", "type": "bind", "source": copy, "options": ["bind", "ro"]}),
