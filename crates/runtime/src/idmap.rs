@@ -59,13 +59,18 @@ impl Translation {
 }
 
 /// The translation of a mount is that of a user namespace, so one is made for as long as it takes: a user namespace
-/// with these maps. Its process ends with the pipe that it reads from.
+/// with these maps. Its process ends as soon as the namespace has a descriptor.
 fn namespace(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
     let what = "user namespace of an id-mapped mount";
     let options = clone::Options { namespaces: Kinds::USER, ..clone::Options::default() };
+    let maker = rustix::process::getpid();
     let child = clone::spawn(&options, || {
         // It has nothing to do but to be there, and goes with its maker when that is killed.
         let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        if rustix::process::getppid() != Some(maker) {
+            // That happened already.
+            return 1;
+        }
         loop {
             let _ = rustix::event::poll(&mut [], None);
         }

@@ -191,7 +191,7 @@ fn a_process_on_its_way_in_shows_nothing() {
         let found = attacker::stop(&bundle);
         assert!(!found.contains_key("secret"), "{:?}", found["secret"]);
         let seen: usize = found["seen"][0].parse().unwrap();
-        assert!(seen > 10, "the attacker saw {seen} processes");
+        assert!(seen > 1, "the attacker saw {seen} processes");
     }
 }
 
