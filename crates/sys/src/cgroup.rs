@@ -485,6 +485,10 @@ impl Joiner {
 }
 
 /// `cpu.weight` for these shares, as runc 1.1 converts: 2..262144 onto 1..10000, linear. 0 stays 0 (unset).
+///
+/// Later versions of 1.3 and newer ones use a curve that takes the defaults of both sides to each other, 1024 to 100,
+/// where this one takes 1024 to 39. What counts is the relation between containers of one host, and those of Docker are
+/// weighed by this one where runc is the one of this comparison.
 pub fn shares_to_weight(shares: u64) -> u64 {
     if shares == 0 { 0 } else { 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142 }
 }
