@@ -9,8 +9,14 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 
 /// The process with this number now; `ESRCH` when there is none.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?;
-    Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
+    use rustix::io::Errno;
+    let pid = Pid::from_raw(pid).ok_or(Errno::SRCH)?;
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // The process has ended, and its number lives on as that of its session, group or of a thread: how the kernel
+        // says so depends on its version.
+        Err(Errno::INVAL | Errno::NOENT) => Err(Errno::SRCH.into()),
+        opened => Ok(opened?),
+    }
 }
 
 /// Sends any signal, real-time ones too; 0 only asks whether it would be allowed.
@@ -80,5 +86,27 @@ pub fn reap(pidfd: BorrowedFd<'_>) -> io::Result<End> {
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_number_that_is_only_a_sessions_is_no_process() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 >/dev/null & echo $!"]).stdout(Stdio::piped());
+        // SAFETY: setsid is a system call alone.
+        unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+        let leader = command.spawn().unwrap();
+        let number = leader.id() as i32;
+        let output = leader.wait_with_output().unwrap();
+        let member: i32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+        let opened = open(number);
+        send_signal_to(member, libc::SIGKILL).unwrap();
+        assert_eq!(opened.unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }
 }
