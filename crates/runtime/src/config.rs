@@ -72,41 +72,4 @@ pub fn check(text: &[u8]) -> Result<Spec> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn wrong(text: &str, words: &str) {
-        let message = parse::<Spec>(text.as_bytes()).unwrap_err();
-        assert!(message.starts_with(words), "{message}");
-    }
-
-    /// Nothing of the specification is read as a field that is not known.
-    #[test]
-    fn every_field_is_known() {
-        let text = include_bytes!("../../../fuzz/seeds/config/every-field.json");
-        let spec = check(text).unwrap();
-        // Fields that are not known are all that keeps its place and has no type here.
-        fn unknown(value: &Spec) -> Vec<String> {
-            let debug = format!("{value:?}");
-            debug.match_indices("other: {").map(|(at, _)| debug[at..].chars().take(40).collect()).collect()
-        }
-        let found: Vec<String> = unknown(&spec).into_iter().filter(|text| !text.starts_with("other: {}")).collect();
-        assert!(found.is_empty(), "{found:?}");
-        assert_eq!(check(&serde_json::to_vec(&spec).unwrap()).unwrap(), spec);
-    }
-
-    #[test]
-    fn the_field_is_named() {
-        wrong(
-            r#"{"linux":{"resources":{"memory":{"limit":"1"}}}}"#,
-            "linux.resources.memory.limit: invalid type: string",
-        );
-        wrong(r#"{"mounts":[{"destination":"/"},{"options":[1]}]}"#, "mounts[1].options[0]: invalid type: integer");
-        wrong(r#"{"annotations":{"a.b":7}}"#, "annotations.a.b: invalid type: integer");
-        wrong("{\"annotations\":{\"a\\nb\":7}}", "annotations.a\\nb: invalid type: integer");
-        wrong(r#"{"process":[]}"#, "process: invalid type: sequence");
-        wrong("[]", "invalid type: sequence");
-        wrong("{", "EOF while parsing");
-    }
-}
+mod tests;

@@ -40,7 +40,10 @@ pub(super) fn check(linux: &Linux) -> Result<Kinds> {
     if let Some(word) = linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty())
         && crate::mount_options::propagation(word).is_none()
     {
-        return invalid("linux.rootfsPropagation", format!("rootfsPropagation={word} is not supported"));
+        return invalid(
+            "linux.rootfsPropagation",
+            format!("rootfsPropagation={} is not supported", word.escape_debug()),
+        );
     }
     text("linux.mountLabel", linux.mount_label.as_deref().unwrap_or_default())?;
     Ok(kinds)
