@@ -13,6 +13,7 @@ pub(crate) mod capability;
 pub(crate) mod create;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod log_options;
 pub(crate) mod merge;
 pub(crate) mod monitor;
 pub(crate) mod mounts;

@@ -41,6 +41,30 @@ async fn an_end_without_engine_is_known_later() {
     world.end().await;
 }
 
+/// The shim is what knows a container; without it, what is left is ended and cleaned away, and the engine says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_shim_is_the_end_of_its_container() {
+    let world = World::new().await;
+    let id = world.run("web", World::request(&["sleep", "1000"])).await;
+    let pid = world.engine.container_inspect(&id, false).await.unwrap().state.pid;
+    let socket = world.engine.container(&id).unwrap().directories().shim_socket();
+    let shim = shim::Client::connect(&socket).unwrap().state().unwrap().shim_pid;
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    let process = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).unwrap();
+    let kill = |pid| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL)
+    };
+    kill(shim).unwrap();
+    assert_eq!(world.exit_code(&id).await, 255);
+    let mut ended = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+    let patience = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut ended, Some(&patience)).unwrap(), 1, "its process goes on");
+    // It can be started again, which makes all of it anew.
+    world.engine.container_start(&id).await.unwrap();
+    assert!(world.engine.container_inspect(&id, false).await.unwrap().state.running);
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_shall_always_run_comes_back() {
     let world = World::new().await;

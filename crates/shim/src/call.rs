@@ -4,7 +4,8 @@ use crate::protocol::{MAX_LINE, Request};
 use crate::spool::Spool;
 use rustix::event::PollFlags;
 use serde::Serialize;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -77,7 +78,6 @@ impl Call {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let connection = &mut self.connection;
-        self.output.drain(|bytes| connection.write(bytes))
+        self.output.drain(self.connection.as_fd())
     }
 }

@@ -5,16 +5,26 @@
 //! ```
 //!
 //! Output is cut at line ends. A line longer than [`LINE`] is written in pieces, of which only the last ends with `\n`,
-//! which is how readers put it together again.
+//! which is how readers put it together again. The container waits for the file as it would for a file of its own, unless
+//! the log was asked to drop lines instead ([`writer`]).
+
+mod escape;
+mod file;
+mod writer;
 
 use crate::protocol::LogConfig;
+use file::LogFile;
 use jiff::Timestamp;
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::fd::BorrowedFd;
+use writer::Writer;
 
 /// The longest piece of a line, in bytes; that of dockerd.
 pub(crate) const LINE: usize = 16 << 10;
+
+/// Bytes that are collected before they are written: many lines with one call, and no more memory for it than the
+/// processor keeps near.
+const BATCH: usize = 128 << 10;
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,202 +33,164 @@ pub(crate) enum Stream {
     Stderr,
 }
 
+/// Where lines go.
+#[derive(Debug)]
+enum Sink {
+    File(LogFile),
+    Writer(Writer),
+}
+
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    config: LogConfig,
-    file: File,
-    size: u64,
+    attributes: Option<String>,
+    sink: Sink,
     /// What is not a whole line yet, for each stream.
     rest: [Vec<u8>; 2],
-    /// Lines on their way to the file; kept for its memory.
+    /// Lines on their way to the file.
     text: Vec<u8>,
-    /// The first complaint is enough: a full disk would repeat it for each line.
-    complained: bool,
+    /// What stands behind the text in each line.
+    tail: Vec<u8>,
 }
 
 impl Log {
     /// Open for appending, as a restarted container goes on in the same file.
-    pub(crate) fn open(config: LogConfig) -> io::Result<Self> {
-        let file = append(&config.path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { config, file, size, rest: [Vec::new(), Vec::new()], text: Vec::new(), complained: false })
+    pub(crate) fn open(config: &LogConfig) -> io::Result<Self> {
+        let file = LogFile::open(config)?;
+        let sink = match config.buffer {
+            Some(limit) => Sink::Writer(Writer::start(file, usize::try_from(limit).unwrap_or(usize::MAX))?),
+            None => Sink::File(file),
+        };
+        let attributes = config.attributes.clone();
+        Ok(Self { attributes, sink, rest: [Vec::new(), Vec::new()], text: Vec::new(), tail: Vec::new() })
     }
 
-    /// Write what the container wrote. Errors are said once and then suffered: a log on a full disk must not end the container.
-    pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
+    /// Write what the container wrote.
+    pub(crate) fn write(&mut self, stream: Stream, mut bytes: &[u8]) {
+        self.begin(stream);
         let mut rest = std::mem::take(&mut self.rest[stream as usize]);
-        // One time for all that came at once: the text is made once, and it is not known better anyway.
-        let now = Timestamp::now().to_string();
-        let mut input = bytes;
-        while let Some(end) = input.iter().position(|b| *b == b'\n') {
-            let (line, tail) = input.split_at(end + 1);
-            input = tail;
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, tail) = bytes.split_at(end + 1);
+            bytes = tail;
             if rest.is_empty() {
-                self.pieces(stream, line, &now);
+                self.line(line);
             } else {
-                rest.extend(line);
-                self.pieces(stream, &rest, &now);
+                rest.extend_from_slice(line);
+                self.line(&rest);
                 rest.clear();
             }
         }
-        rest.extend(input);
-        let whole = rest.len() / LINE * LINE;
-        if whole > 0 {
-            self.pieces(stream, &rest[..whole], &now);
+        if rest.len() + bytes.len() >= LINE {
+            rest.extend_from_slice(bytes);
+            let whole = rest.len() / LINE * LINE;
+            self.line(&rest[..whole]);
             rest.drain(..whole);
+        } else {
+            rest.extend_from_slice(bytes);
         }
         self.rest[stream as usize] = rest;
         self.flush();
     }
 
-    /// Write what is left of lines without an end.
+    /// Write what is left of lines without an end. Nothing is written afterwards.
     pub(crate) fn finish(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(&mut self.rest[stream as usize]);
             if !rest.is_empty() {
-                self.pieces(stream, &rest, &Timestamp::now().to_string());
+                self.begin(stream);
+                self.line(&rest);
             }
         }
         self.flush();
-    }
-
-    fn pieces(&mut self, stream: Stream, line: &[u8], now: &str) {
-        for piece in line.chunks(LINE) {
-            // Before the line and not after it, as dockerd does: the newest file is never empty for long.
-            if self.config.max_size.is_some_and(|max| self.size + self.text.len() as u64 >= max) {
-                self.flush();
-                if let Err(error) = self.rotate() {
-                    self.complain("rotate", &error);
-                }
-            }
-            self.entry(stream, piece, now);
+        if let Sink::Writer(writer) = &mut self.sink {
+            writer.close();
         }
     }
 
-    fn entry(&mut self, stream: Stream, piece: &[u8], now: &str) {
-        self.text.extend(b"{\"log\":\"");
-        escape(piece, &mut self.text);
-        self.text.extend(match stream {
-            Stream::Stdout => &b"\",\"stream\":\"stdout\","[..],
+    /// Whether all is in the file, after [`Log::finish`].
+    pub(crate) fn is_done(&self) -> bool {
+        match &self.sink {
+            Sink::File(_) => true,
+            Sink::Writer(writer) => writer.is_done(),
+        }
+    }
+
+    /// What to wait for until it can be written to.
+    pub(crate) fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        match &self.sink {
+            Sink::File(_) => None,
+            Sink::Writer(writer) => writer.pipe(),
+        }
+    }
+
+    /// It can be written to.
+    pub(crate) fn ready(&mut self) {
+        if let Sink::Writer(writer) = &mut self.sink {
+            writer.flush();
+        }
+    }
+
+    /// A child of the shim has ended.
+    pub(crate) fn child_ended(&mut self, pid: i32) {
+        if let Sink::Writer(writer) = &mut self.sink {
+            writer.child_ended(pid);
+        }
+    }
+
+    /// Gives memory back that is needed only while there is output.
+    pub(crate) fn rest(&mut self) {
+        (self.text, self.tail) = (Vec::new(), Vec::new());
+        self.rest.iter_mut().for_each(Vec::shrink_to_fit);
+    }
+
+    /// Makes what stands behind each line of a stream. One time for all that came at once: it is not known better anyway.
+    fn begin(&mut self, stream: Stream) {
+        let tail = &mut self.tail;
+        tail.clear();
+        tail.extend_from_slice(match stream {
+            Stream::Stdout => b"\",\"stream\":\"stdout\",",
             Stream::Stderr => b"\",\"stream\":\"stderr\",",
         });
-        if let Some(attributes) = &self.config.attributes {
-            self.text.extend(b"\"attrs\":");
-            self.text.extend(attributes.as_bytes());
-            self.text.push(b',');
+        if let Some(attributes) = &self.attributes {
+            tail.extend_from_slice(b"\"attrs\":");
+            tail.extend_from_slice(attributes.as_bytes());
+            tail.push(b',');
         }
-        self.text.extend(b"\"time\":\"");
-        self.text.extend(now.as_bytes());
-        self.text.extend(b"\"}\n");
+        tail.extend_from_slice(b"\"time\":\"");
+        tail.extend_from_slice(Timestamp::now().to_string().as_bytes());
+        tail.extend_from_slice(b"\"}\n");
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        for piece in line.chunks(LINE) {
+            self.text.extend_from_slice(b"{\"log\":\"");
+            escape::escape(piece, &mut self.text);
+            self.text.extend_from_slice(&self.tail);
+            if self.text.len() >= BATCH {
+                self.flush();
+            }
+        }
     }
 
     fn flush(&mut self) {
-        if self.text.is_empty() {
-            return;
-        }
-        match self.file.write_all(&self.text) {
-            Ok(()) => self.size += self.text.len() as u64,
-            Err(error) => self.complain("write", &error),
+        match &mut self.sink {
+            Sink::File(file) => file.append(&self.text),
+            Sink::Writer(writer) => writer.push(&self.text),
         }
         self.text.clear();
-        // A burst of long lines must not stay in memory for good.
-        self.text.shrink_to(64 << 10);
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let path = &self.config.path;
-        if self.config.max_file < 2 {
-            self.file = File::create(path)?;
-        } else {
-            for number in (1..self.config.max_file - 1).rev() {
-                rename(&numbered(path, number), &numbered(path, number + 1))?;
-            }
-            rename(path, &numbered(path, 1))?;
-            self.file = append(path)?;
-        }
-        self.size = 0;
-        Ok(())
-    }
-
-    fn complain(&mut self, what: &str, error: &io::Error) {
-        if !self.complained {
-            eprintln!("gantry shim: cannot {what} the log {}: {error}", self.config.path.display());
-            self.complained = true;
-        }
-    }
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().create(true).append(true).mode(0o640).open(path)
-}
-
-/// Move a file that may not be there.
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match std::fs::rename(from, to) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    name.into()
-}
-
-/// The inside of a JSON string as Go writes it: HTML's characters escaped, what is no UTF-8 replaced.
-fn escape(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.utf8_chunks() {
-        let text = chunk.valid();
-        let mut from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            let short: &[u8] = match byte {
-                b'"' => b"\\\"",
-                b'\\' => b"\\\\",
-                b'\n' => b"\\n",
-                b'\r' => b"\\r",
-                // U+2028 and U+2029, which end lines in JavaScript, begin with these bytes.
-                0xe2 if matches!(text.as_bytes().get(at + 1..at + 3), Some([0x80, 0xa8 | 0xa9])) => b"",
-                0..=0x1f | b'<' | b'>' | b'&' => b"",
-                _ => continue,
-            };
-            out.extend(&text.as_bytes()[from..at]);
-            from = at + 1;
-            if !short.is_empty() {
-                out.extend(short);
-            } else if byte == 0xe2 {
-                let last = text.as_bytes()[at + 2];
-                // Writing to a vector cannot fail.
-                let _ = write!(out, "\\u20{:02x}", last - 0x80);
-                from = at + 3;
-            } else {
-                let _ = write!(out, "\\u{byte:04x}");
-            }
-        }
-        out.extend(&text.as_bytes()[from..]);
-        // Go replaces each byte that is no UTF-8 by itself.
-        for _ in chunk.invalid() {
-            out.extend(b"\\ufffd");
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn escaped(bytes: &[u8]) -> String {
-        let mut out = Vec::new();
-        escape(bytes, &mut out);
-        String::from_utf8(out).unwrap()
-    }
+    use std::path::{Path, PathBuf};
 
     fn log(name: &str, max_size: Option<u64>, max_file: u32) -> (tempfile::TempDir, PathBuf, Log) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
-        let log = Log::open(LogConfig { path: path.clone(), max_size, max_file, attributes: None }).unwrap();
+        let config = LogConfig { path: path.clone(), max_size, max_file, attributes: None, buffer: None };
+        let log = Log::open(&config).unwrap();
         (folder, path, log)
     }
 
@@ -227,14 +199,6 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
         lines.map(|v| v["log"].as_str().unwrap().to_owned()).collect()
-    }
-
-    #[test]
-    fn strings_as_go_writes_them() {
-        assert_eq!(escaped(b"a\"b\\\t\r\n"), r#"a\"b\\\u0009\r\n"#);
-        assert_eq!(escaped(b"<&>\x01\x7f"), "\\u003c\\u0026\\u003e\\u0001\x7f");
-        assert_eq!(escaped("ä\u{2028}\u{2029}\u{2030}".as_bytes()), "ä\\u2028\\u2029\u{2030}");
-        assert_eq!(escaped(b"a\xff\xfeb"), "a\\ufffd\\ufffdb");
     }
 
     #[test]
@@ -251,20 +215,30 @@ mod tests {
         assert_eq!(texts[3..].iter().map(String::len).collect::<Vec<_>>(), [LINE, LINE, 40_000 - 2 * LINE + 1, 3]);
     }
 
+    /// What stands in `turn`, `turn.1` and `turn.2` together.
+    fn turned(path: &Path) -> Vec<Vec<String>> {
+        ["turn.2", "turn.1", "turn"].iter().map(|name| texts(&path.with_file_name(name))).collect()
+    }
+
     #[test]
     fn old_files_move_on_and_the_oldest_goes() {
+        let lines: Vec<String> = (0..20).map(|n| format!("line {n}\n")).collect();
         let (folder, path, mut log) = log("turn", Some(200), 3);
-        for n in 0..20 {
-            log.write(Stream::Stdout, format!("line {n}\n").as_bytes());
+        for line in &lines {
+            log.write(Stream::Stdout, line.as_bytes());
         }
         log.finish();
         let mut names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["turn", "turn.1", "turn.2"]);
-        let all: Vec<String> =
-            ["turn.2", "turn.1", "turn"].iter().flat_map(|n| texts(&path.with_file_name(n))).collect();
-        let last = all.len();
-        let want: Vec<String> = (20 - last..20).map(|n| format!("line {n}\n")).collect();
-        assert_eq!(all, want);
+        let files = turned(&path);
+        let all = files.concat();
+        assert_eq!(all, lines[20 - all.len()..]);
+
+        // A file ends with the line that fills it, also when many come at once.
+        let (_folder, path, mut log) = self::log("turn", Some(200), 3);
+        log.write(Stream::Stdout, lines.concat().as_bytes());
+        log.finish();
+        assert_eq!(turned(&path), files);
     }
 }

@@ -15,6 +15,7 @@ use crate::session::{CHUNK, HEADER, Session, Source};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{WaitOptions, WaitStatus};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -22,14 +23,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sys::cgroup::{Cgroup, OomWatch};
+use sys::cgroup::OomWatch;
 use sys::signal::SignalFd;
-
-/// How long output is read after a process ended, when somebody else still holds the other end.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// How long a client that takes nothing is waited for after the container's end.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// How long nothing happens before memory is given back that the next burst of work would need again.
+const WARM: Duration = Duration::from_secs(1);
 
 const SIGCHLD: i32 = 17;
 const SIGTERM: i32 = 15;
@@ -45,13 +46,6 @@ pub(crate) enum Error {
     Listen { path: PathBuf, source: io::Error },
     #[error("cannot {what}: {source}")]
     System { what: &'static str, source: io::Error },
-}
-
-impl Config {
-    fn cgroup(&self) -> Option<Cgroup> {
-        let path = self.spec.linux.as_ref()?.cgroups_path.as_deref()?;
-        Cgroup::open(Path::new(path)).ok()
-    }
 }
 
 /// For `map_err`: what was being done.
@@ -77,7 +71,12 @@ struct Monitor {
     abandoned: bool,
     /// Tells of processes killed for want of memory, with how many are known of.
     oom: Option<(OomWatch, u64)>,
+    /// Empty while nothing happens.
     buffer: Vec<u8>,
+    /// Something happened since memory was given back.
+    warm: bool,
+    /// Something happened since the pages of the program were.
+    mapped: Cell<bool>,
 }
 
 /// What a descriptor in the poll set belongs to.
@@ -114,7 +113,9 @@ pub(crate) fn run(run_dir: &Path) -> Result<(), Error> {
         finished: false,
         abandoned: false,
         oom: None,
-        buffer: vec![0; HEADER + CHUNK],
+        buffer: Vec::new(),
+        warm: true,
+        mapped: Cell::new(true),
     };
     let outcome = monitor.serve();
     monitor.stop_listening();
@@ -147,6 +148,9 @@ impl Monitor {
             if ready.is_empty() && self.finished {
                 // Nobody took anything for as long as a client is waited for.
                 return Ok(());
+            }
+            if ready.is_empty() && self.warm {
+                self.rest();
             }
             for (token, flags) in ready {
                 self.handle(token, flags)?;
@@ -188,6 +192,10 @@ impl Monitor {
         let timeout = self
             .patience()
             .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        if !self.warm && self.mapped.replace(false) {
+            // As the last thing before a long wait: what is called after it is mapped again.
+            sys::process::unmap_program();
+        }
         match poll(&mut set, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
@@ -202,12 +210,25 @@ impl Monitor {
         if self.finished {
             return Some(LINGER);
         }
-        let ended = self.main.iter().chain(self.execs.values()).filter(|s| !s.drained());
-        let deadlines = ended.filter_map(|s| s.ended.map(|at| at + GRACE));
-        deadlines.min().map(|at| at.saturating_duration_since(Instant::now()))
+        let deadlines = self.main.iter().chain(self.execs.values()).filter_map(Session::deadline);
+        let left = deadlines.min().map(|at| at.saturating_duration_since(Instant::now()));
+        if self.warm { Some(left.map_or(WARM, |left| left.min(WARM))) } else { left }
+    }
+
+    /// Give memory back: most containers are idle most of the time.
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        self.main.iter_mut().chain(self.execs.values_mut()).for_each(Session::rest);
+        sys::process::trim_heap();
+        self.warm = false;
     }
 
     fn handle(&mut self, token: Token, flags: PollFlags) -> Result<(), Error> {
+        self.warm = true;
+        self.mapped.set(true);
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; HEADER + CHUNK];
+        }
         match token {
             Token::Signals => self.signalled().map_err(during("read signals"))?,
             Token::Listener => self.accept(),
@@ -256,6 +277,7 @@ impl Monitor {
     }
 
     fn ended(&mut self, pid: i32, status: WaitStatus) {
+        self.main.iter_mut().filter_map(|s| s.log.as_mut()).for_each(|log| log.child_ended(pid));
         let execs = self.execs.iter_mut().map(|(id, s)| (Some(id.clone()), s));
         let mut all = self.main.iter_mut().map(|s| (None, s)).chain(execs);
         let Some((exec, session)) = all.find(|(_, s)| s.pid == pid && s.exit.is_none()) else { return };
@@ -266,7 +288,7 @@ impl Monitor {
         session.ended = Some(Instant::now());
         if main && let Some(container) = &self.container {
             // In a process namespace of its own the kernel has done this already.
-            let own = self.config.spec.namespace("pid").is_some_and(|n| n.path.is_none());
+            let own = container.spec().namespace("pid").is_some_and(|n| n.path.is_none());
             if !own && let Err(error) = container.kill(9, true) {
                 eprintln!("gantry shim: cannot kill what the first process left behind: {error}");
             }
@@ -276,9 +298,7 @@ impl Monitor {
     /// Draw the consequences of what happened.
     fn settle(&mut self) {
         for session in self.main.iter_mut().chain(self.execs.values_mut()) {
-            if session.ended.is_some_and(|at| at.elapsed() >= GRACE) && !session.drained() {
-                session.abandon();
-            }
+            session.settle();
         }
         let mut events = Vec::new();
         for session in self.execs.values_mut().filter(|s| !s.told && s.drained()) {
@@ -294,7 +314,7 @@ impl Monitor {
             session.tidy();
         }
         self.execs.retain(|_, s| !s.told || s.connected());
-        let done = |s: &Session| s.exit.is_some() && s.drained();
+        let done = |s: &Session| s.exit.is_some() && s.drained() && s.logged();
         if !self.finished && self.main.as_ref().is_some_and(done) && self.execs.values().all(done) {
             self.finish();
         }
@@ -305,14 +325,11 @@ impl Monitor {
     fn finish(&mut self) {
         self.out_of_memory();
         let Some(session) = &mut self.main else { return };
-        if let Some(log) = &mut session.log {
-            log.finish();
-        }
         let Some(mut exit) = session.exit.clone() else { return };
         if let Some(container) = self.container.take() {
             // The group is gone after the next call, and with it its counter.
             self.oom = None;
-            let kills = self.config.cgroup().and_then(|c| c.oom_kills().ok());
+            let kills = container.cgroup().ok().and_then(|c| c.oom_kills().ok());
             exit.oom = kills.is_some_and(|kills| kills > 0);
             match container.delete(true) {
                 Ok(warnings) => warnings.iter().for_each(|warning| eprintln!("gantry shim: {warning}")),

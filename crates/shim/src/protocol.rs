@@ -67,6 +67,9 @@ pub struct LogConfig {
     /// A JSON object that is written with every line, as text: labels and variables that were asked for.
     #[serde(default)]
     pub attributes: Option<String>,
+    /// The container does not wait for the file: so many bytes do at most, and lines beyond are left out. When none, it waits.
+    #[serde(default)]
+    pub buffer: Option<u64>,
 }
 
 fn one() -> u32 {

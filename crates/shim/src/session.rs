@@ -11,13 +11,19 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes of standard input that are kept while the program does not read; clients wait beyond.
 const INPUT: usize = 64 << 10;
 
-/// Bytes read from a stream at once: the kernel's pipes hold as many.
-pub(crate) const CHUNK: usize = 64 << 10;
+/// Bytes that a pipe for output holds, and that are read from it at once: what the program may be ahead of its log.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+/// How long output is read after a process ended, when somebody else still holds the other end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How long a log that is slower than its container is waited for after the container's end.
+const LOG_GRACE: Duration = Duration::from_secs(10);
 
 /// Room for a frame's header before the bytes that were read, so that both go out in one piece.
 pub(crate) const HEADER: usize = 8;
@@ -70,6 +76,7 @@ struct Client {
 pub(crate) enum Source {
     Output(Stream),
     Input,
+    Log,
     Client(usize),
 }
 
@@ -135,6 +142,9 @@ impl Session {
         if let (Some(input), false) = (&self.streams.input, self.queue.is_empty()) {
             found.push((Source::Input, input.as_fd(), PollFlags::OUT));
         }
+        if let Some(pipe) = self.log.as_ref().and_then(Log::pipe) {
+            found.push((Source::Log, pipe, PollFlags::OUT));
+        }
         for (index, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
             // One that wants no input is read as well, to learn that it left; what it sends is dropped.
@@ -150,6 +160,7 @@ impl Session {
         match source {
             Source::Output(stream) => self.read(stream, buffer, spool_dir),
             Source::Input => self.feed(),
+            Source::Log => self.log.iter_mut().for_each(Log::ready),
             Source::Client(index) => self.serve(index, flags, buffer),
         }
     }
@@ -258,9 +269,39 @@ impl Session {
         }
     }
 
-    /// Stop reading, whoever may still hold the other ends.
-    pub(crate) fn abandon(&mut self) {
-        self.streams = Streams::default();
+    /// Give memory back that is needed only while bytes move.
+    pub(crate) fn rest(&mut self) {
+        self.log.iter_mut().for_each(Log::rest);
+    }
+
+    /// When waiting for output, or for the log, is over; none while the process runs, and when there is nothing to wait for.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let patience = match (self.drained(), self.logged()) {
+            (false, _) => GRACE,
+            (true, false) => LOG_GRACE,
+            (true, true) => return None,
+        };
+        Some(self.ended? + patience)
+    }
+
+    /// Draw the consequences of the process's end: what it wrote last is logged, and what takes too long is given up.
+    pub(crate) fn settle(&mut self) {
+        let late = self.deadline().is_some_and(|at| at <= Instant::now());
+        if late && !self.drained() {
+            // Whoever may still hold the other ends.
+            self.streams = Streams::default();
+        } else if late {
+            eprintln!("gantry shim: the log is not complete: its file takes nothing");
+            self.log = None;
+        }
+        if self.ended.is_some() && self.drained() {
+            self.log.iter_mut().for_each(Log::finish);
+        }
+    }
+
+    /// All that is for the log is in its file.
+    pub(crate) fn logged(&self) -> bool {
+        self.log.as_ref().is_none_or(Log::is_done)
     }
 }
 
@@ -281,8 +322,7 @@ impl Client {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let connection = &mut self.connection;
-        self.spool.drain(|bytes| connection.write(bytes))
+        self.spool.drain(self.connection.as_fd())
     }
 }
 
@@ -302,6 +342,8 @@ pub(crate) fn pipes(stdin: bool, stdout: bool, stderr: bool) -> io::Result<(Stre
             return Ok(null()?.into());
         }
         let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // The kernel may refuse to a user who has many; then it stays at its usual size.
+        let _ = rustix::pipe::fcntl_setpipe_size(&writer, CHUNK);
         *slot = Some(reader.into());
         Ok(writer)
     };

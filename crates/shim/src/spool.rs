@@ -1,12 +1,14 @@
 //! Bytes on their way to a slow client: some in memory, the rest in a nameless file.
 //!
 //! A client that keeps up never touches the file. One that falls behind costs disk, up to [`LIMIT`], but neither
-//! memory nor the container's time. The file has no name, so it vanishes with the shim.
+//! memory nor the container's time. The file has no name, so it vanishes with the shim; from it the kernel sends by itself.
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -16,9 +18,16 @@ const MEMORY: usize = 128 << 10;
 /// Bytes in the file before the client is given up.
 const LIMIT: u64 = 4 << 30;
 
+/// The most bytes sent from the file with one call.
+const PIECE: u64 = 1 << 20;
+
+/// What was sent from the file is given back to the disk whenever it is so much.
+const HOLE: u64 = 64 << 20;
+
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Spool {
+    /// The oldest bytes.
     memory: VecDeque<u8>,
     disk: Option<Disk>,
 }
@@ -28,6 +37,8 @@ struct Disk {
     file: File,
     read: u64,
     written: u64,
+    /// Up to here the file takes no room any more.
+    freed: u64,
 }
 
 impl Spool {
@@ -53,38 +64,29 @@ impl Spool {
         Ok(())
     }
 
-    /// Hand bytes to `write` until it takes no more. It returns how many it took, or `WouldBlock`.
-    pub(crate) fn drain(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
+    /// Sends until `to` takes no more.
+    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> io::Result<()> {
         loop {
-            if self.memory.is_empty() && !self.refill()? {
+            let sent = if !self.memory.is_empty() {
+                rustix::io::write(to, self.memory.as_slices().0).inspect(|sent| drop(self.memory.drain(..*sent)))
+            } else if let Some(disk) = &mut self.disk {
+                let sent = disk.send(to);
+                if disk.read == disk.written {
+                    self.disk = None;
+                }
+                sent
+            } else {
+                // An empty queue gives its memory back: most clients are idle most of the time.
+                self.memory = VecDeque::new();
                 return Ok(());
-            }
-            let (front, _) = self.memory.as_slices();
-            match write(front) {
+            };
+            match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => drop(self.memory.drain(..taken)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    /// Move bytes from the file to memory; false when there are none.
-    fn refill(&mut self) -> io::Result<bool> {
-        let Some(disk) = &mut self.disk else {
-            // An empty queue gives its memory back: most clients are idle most of the time.
-            self.memory = VecDeque::new();
-            return Ok(false);
-        };
-        let mut chunk = vec![0; (disk.written - disk.read).min(MEMORY as u64) as usize];
-        disk.file.read_exact_at(&mut chunk, disk.read)?;
-        disk.read += chunk.len() as u64;
-        if disk.read == disk.written {
-            self.disk = None;
-        }
-        self.memory.extend(chunk);
-        Ok(true)
     }
 }
 
@@ -92,40 +94,59 @@ impl Disk {
     fn open(folder: &Path) -> io::Result<Self> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let file = rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR)?;
-        Ok(Self { file: file.into(), read: 0, written: 0 })
+        Ok(Self { file: file.into(), read: 0, written: 0, freed: 0 })
+    }
+
+    fn send(&mut self, to: BorrowedFd<'_>) -> rustix::io::Result<usize> {
+        let count = (self.written - self.read).min(PIECE) as usize;
+        let sent = rustix::fs::sendfile(to, &self.file, Some(&mut self.read), count)?;
+        if self.read - self.freed >= HOLE {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            // A file system without holes keeps it all until the client has caught up.
+            let _ = rustix::fs::fallocate(&self.file, flags, self.freed, self.read - self.freed);
+            self.freed = self.read;
+        }
+        Ok(sent)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn bytes_come_out_in_order_whatever_the_pace() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
         let mut spool = Spool::default();
         let (mut sent, mut got) = (Vec::<u8>::new(), Vec::<u8>::new());
-        for round in 0..200u32 {
-            let bytes: Vec<u8> = (0..7001u32).map(|i| (i * round) as u8).collect();
+        let mut read = |got: &mut Vec<u8>, most: usize| {
+            let mut buffer = vec![0; most];
+            if let Ok(count) = theirs.read(&mut buffer) {
+                got.extend(&buffer[..count]);
+            }
+        };
+        let mut used_disk = false;
+        for round in 0..400_u32 {
+            let bytes: Vec<u8> = (0..7001_u32).map(|i| (i * round) as u8).collect();
             spool.push(&bytes, Path::new("/var/tmp")).unwrap();
             sent.extend(bytes);
-            let mut room = if round % 3 == 0 { 9000 } else { 100 };
-            let write = |bytes: &[u8]| {
-                if room == 0 {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                let taken = bytes.len().min(room);
-                got.extend(&bytes[..taken]);
-                room -= taken;
-                Ok(taken)
-            };
-            spool.drain(write).unwrap();
+            used_disk |= spool.disk.is_some();
+            spool.drain(ours.as_fd()).unwrap();
+            read(&mut got, if round % 3 == 0 { 9000 } else { 100 });
         }
-        let write = |bytes: &[u8]| {
-            got.extend(bytes);
-            Ok(bytes.len())
-        };
-        spool.drain(write).unwrap();
-        assert!(spool.is_empty());
+        assert!(used_disk);
+        while !spool.is_empty() {
+            spool.drain(ours.as_fd()).unwrap();
+            read(&mut got, 1 << 20);
+        }
+        drop(ours);
+        theirs.set_nonblocking(false).unwrap();
+        theirs.read_to_end(&mut got).unwrap();
         assert!(got == sent);
     }
 }

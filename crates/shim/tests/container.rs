@@ -9,7 +9,7 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use support::{Running, Scratch, Stream};
+use support::{PATIENCE, Running, Scratch, Stream};
 
 const ALL: Attach = Attach { stdin: true, stdout: true, stderr: true };
 
@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         ("given_up_before_the_start", given_up_before_the_start),
         ("requests_that_make_no_sense", requests_that_make_no_sense),
         ("the_programs_file_is_out_of_reach", the_programs_file_is_out_of_reach),
+        ("words_of_another_version", words_of_another_version),
+        ("a_stuck_log_holds_nobody_up", a_stuck_log_holds_nobody_up),
+        ("a_buffered_log_is_complete", a_buffered_log_is_complete),
+        ("an_idle_shim_is_small", an_idle_shim_is_small),
     ])
 }
 
@@ -393,4 +397,133 @@ fn the_programs_file_is_out_of_reach() {
         assert!(sys::mount::set_attributes(held.as_fd(), none, false).is_err(), "{exe}");
         assert!(std::fs::OpenOptions::new().write(true).open(&exe).is_err(), "{exe}");
     }
+}
+
+/// What an engine of a later version may say, and what this shim says to it.
+fn words_of_another_version() {
+    let scratch = Scratch::new(&["/bin/cat"]).with_stdin(false);
+    let mut running = scratch.create();
+    let mut events = running.events();
+    running.start();
+    let mut raw = std::os::unix::net::UnixStream::connect(&scratch.config.socket_path).unwrap();
+    let mut answers = std::io::BufRead::lines(std::io::BufReader::new(raw.try_clone().unwrap()));
+    let mut ask = |line: &str| {
+        raw.write_all(format!("{line}\n").as_bytes()).unwrap();
+        serde_json::from_str::<serde_json::Value>(&answers.next().unwrap().unwrap()).unwrap()
+    };
+    // A request that does not exist yet is refused by its name, and the connection goes on.
+    let refused = ask(r#"{"checkpoint":{"directory":"/tmp"}}"#);
+    assert_eq!(refused["failed"]["kind"], "invalid");
+    assert!(refused["failed"]["message"].as_str().unwrap().contains("`checkpoint`"), "{refused}");
+    // A field that does not exist yet is passed over.
+    assert_eq!(ask(r#"{"signal":{"signal":0,"all":false,"colour":"blue"}}"#), "done");
+    let state = ask("\"state\"");
+    assert_eq!(
+        (&state["state"]["version"], &state["state"]["started"]),
+        (&shim::protocol::VERSION.into(), &true.into())
+    );
+    running.client.run(&Request::CloseStdin { exec: None }).unwrap();
+    running.finish(&mut events);
+}
+
+/// Lines of a log, as their texts.
+fn texts(log: &[u8]) -> Vec<String> {
+    let lines = log.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n"));
+    let entries = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
+    entries.map(|entry| entry["log"].as_str().unwrap().trim_end().to_owned()).collect()
+}
+
+fn a_stuck_log_holds_nobody_up() {
+    const LINES: usize = 200_000;
+    let mut scratch = Scratch::shell(&format!("seq {LINES}; echo written; read x; echo end")).with_stdin(true);
+    let path = scratch.path("log");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    // Open in both directions, so that whoever opens it for writing need not wait for a reader. Nobody reads yet.
+    let mut log = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    if let Some(config) = &mut scratch.config.log {
+        config.buffer = Some(100_000);
+    }
+    let mut running = scratch.create();
+    let (mut stream, mut events) = (running.attach(true), running.events());
+    running.start();
+    // Megabytes beyond what the log takes, and a client still gets each of them.
+    let shown = stream.wait_for("written");
+    assert!(shown.contains(&format!("{LINES}\n")));
+    assert!(running.client.state().unwrap().exit.is_none());
+
+    // The log begins to move again. What it was too slow for is missing, in whole lines and nowhere else.
+    let (mut seen, mut buffer) = (Vec::new(), vec![0; 64 << 10]);
+    let mut read_until = |text: &str| {
+        let mut new = 0;
+        while !String::from_utf8_lossy(&seen[new..]).contains(text) {
+            // The text may be cut in two.
+            new = seen.len().saturating_sub(text.len());
+            let count = std::io::Read::read(&mut log, &mut buffer).unwrap();
+            seen.extend_from_slice(&buffer[..count]);
+        }
+    };
+    read_until("\"log\":\"1000\\n\"");
+    stream.stream.write_all(b"\n").unwrap();
+    let reader = std::thread::scope(|scope| {
+        scope.spawn(|| read_until("\"log\":\"end\\n\""));
+        running.finish(&mut events)
+    });
+    assert_eq!(reader.code, 0);
+    let logged = texts(&seen);
+    let numbers: Vec<usize> = logged.iter().filter_map(|text| text.parse().ok()).collect();
+    assert!(numbers.len() > 1000 && numbers.len() < LINES, "{}", numbers.len());
+    assert!(numbers.is_sorted() && numbers[..1000].iter().copied().eq(1..=1000));
+    assert_eq!(logged.last().unwrap(), "end");
+}
+
+fn a_buffered_log_is_complete() {
+    const LINES: usize = 50_000;
+    let mut scratch = Scratch::shell(&format!("seq {LINES}; printf rest"));
+    if let Some(config) = &mut scratch.config.log {
+        // Room for all of it, and more than one file.
+        (config.buffer, config.max_size, config.max_file) = (Some(64 << 20), Some(1_000_000), 100);
+    }
+    let mut running = scratch.create();
+    let mut events = running.events();
+    running.start();
+    running.finish(&mut events);
+    let newest_first = std::iter::once("log".to_owned()).chain((1..100).map(|n| format!("log.{n}")));
+    let mut files: Vec<Vec<u8>> = newest_first.map_while(|name| std::fs::read(scratch.path(&name)).ok()).collect();
+    assert!(files.len() > 2);
+    files.reverse();
+    let expected = (1..=LINES).map(|n| n.to_string()).chain(["rest".to_owned()]);
+    assert!(texts(&files.concat()).into_iter().eq(expected));
+}
+
+/// Memory that the kernel counts for a process: (of its own, its share), in KiB.
+fn memory(pid: i32) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let of = |name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (of("Private_Dirty:") + of("Private_Clean:"), of("Pss:"))
+}
+
+fn an_idle_shim_is_small() {
+    let scratch = Scratch::shell("seq 100000; read x").with_stdin(false);
+    let mut running = scratch.create();
+    let (mut stream, mut events) = (running.attach(true), running.events());
+    running.start();
+    // It has been busy, with output, a client and an exec.
+    stream.wait_for("100000\n");
+    let mut client = running.connect();
+    client.exec(exec("one", &["seq", "100000"], ALL)).unwrap();
+    Stream::new(client).frames();
+    events.exec_exit("one");
+    let shim = running.client.state().unwrap().shim_pid;
+    drop(stream);
+    // Memory is given back a while after the last work, which nothing tells but the memory itself.
+    let end = std::time::Instant::now() + PATIENCE;
+    while memory(shim).0 > 1024 || memory(shim).1 > 1024 {
+        assert!(std::time::Instant::now() < end, "(own, share) in KiB: {:?}", memory(shim));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    running.client.run(&Request::CloseStdin { exec: None }).unwrap();
+    running.finish(&mut events);
 }

@@ -22,7 +22,7 @@ use std::thread;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// What a pipe holds; more would only wait in our memory.
+/// Bytes copied at once.
 const BUFFER: usize = 64 << 10;
 
 /// How the copying ended.
@@ -127,18 +127,38 @@ fn copy_frames(mut reader: impl Read) -> End {
     }
 }
 
-/// Sends frames to standard output and standard error.
+/// Sends frames to standard output and standard error. Neighbours of one stream are written together: a log has a frame for
+/// each line.
 pub(super) fn show_frames(decoder: &mut Decoder, bytes: &[u8]) -> Result<(), String> {
     decoder.push(bytes);
-    while let Some((kind, payload)) = decoder.next_frame().map_err(|error| error.to_string())? {
-        if kind == Kind::Stderr {
-            // There is nowhere left to report that nobody reads our errors.
-            let _ = io::stderr().write_all(&payload);
-        } else {
-            terminal::print_bytes(&payload);
+    let (mut of, mut text) = (Kind::Stdout, Vec::new());
+    let outcome = loop {
+        match decoder.next_frame() {
+            Ok(Some((kind, payload))) => {
+                if kind != of {
+                    show(of, &text);
+                    (of, text) = (kind, Vec::new());
+                }
+                text.extend_from_slice(&payload);
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.to_string()),
         }
+    };
+    show(of, &text);
+    outcome
+}
+
+fn show(kind: Kind, text: &[u8]) {
+    if text.is_empty() {
+        return;
     }
-    Ok(())
+    if kind == Kind::Stderr {
+        // There is nowhere left to report that nobody reads our errors.
+        let _ = io::stderr().write_all(text);
+    } else {
+        terminal::print_bytes(text);
+    }
 }
 
 /// Copies until the input ends, the other side does not take any more, or the detach keys are typed (then `true`).

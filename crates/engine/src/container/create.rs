@@ -15,7 +15,7 @@ use super::actor::{Actor, Adopted};
 use super::record::{Directories, MountKind, MountRecord, NetworkRecord, Record, SCHEMA, State};
 use super::root::Root;
 use super::sysinfo::SysInfo;
-use super::{merge, mounts, name_taken, names, security, spec, validate};
+use super::{log_options, merge, mounts, name_taken, names, security, spec, validate};
 use crate::engine::{Engine, random_id, random_u64};
 use crate::error::{Error, Kind, Result};
 
@@ -132,6 +132,9 @@ impl Engine {
             }
         }
         let options = log.config.get_or_insert_default();
+        if log.driver != "none" {
+            log_options::log_buffer(options)?;
+        }
         let known: &[&str] = match log.driver.as_str() {
             "json-file" | "local" => &[
                 "max-file",
@@ -155,7 +158,7 @@ impl Engine {
         match options.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(Error::invalid(format!("unknown log opt '{key}' for {} log driver", log.driver))),
             // Values are looked at by the start, as in dockerd; what this engine cannot do is refused before.
-            None => crate::container::start::log_limits(options)
+            None => log_options::log_limits(options)
                 .map_or_else(|e| if e.kind() == Kind::NotImplemented { Err(e) } else { Ok(()) }, |_| Ok(())),
         }
     }

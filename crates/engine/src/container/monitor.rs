@@ -155,6 +155,10 @@ pub(crate) fn state_root(directories: &Directories) -> PathBuf {
 pub(crate) fn adopt(directories: &Directories) -> Option<(Client, protocol::State)> {
     let mut client = Client::connect(&directories.shim_socket()).ok()?;
     let state = client.state().ok()?;
+    if state.version > protocol::VERSION {
+        // Not ended for it: a container is worth more than what we may get wrong about it.
+        tracing::warn!(container = id(directories), version = state.version, "the shim is of a later version");
+    }
     Some((client, state))
 }
 

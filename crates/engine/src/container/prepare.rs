@@ -6,12 +6,11 @@ use network::NetworkKind;
 use network::files::{self, Dns, Hosts};
 use shim::protocol::{Config as ShimConfig, LogConfig};
 
-use super::monitor;
 use super::record::{Directories, MountKind, MountRecord, Record};
 use super::root::Root;
 use super::spec::{self, EtcFiles, Inputs};
 use super::transitions::Status;
-use super::user;
+use super::{log_options, monitor, user};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::networking;
@@ -307,10 +306,12 @@ fn log(record: &Record, directories: &Directories) -> Result<Option<LogConfig>> 
     if config.driver == "none" {
         return Ok(None);
     }
-    let limits = super::start::log_limits(options).map_err(|e| {
-        let prefixed = e.prefixed("failed to create task for container: failed to initialize logging driver");
+    let failed = |error: Error| {
+        let prefixed = error.prefixed("failed to create task for container: failed to initialize logging driver");
         prefixed.with_kind(Kind::System)
-    })?;
+    };
+    let limits = log_options::log_limits(options).map_err(failed)?;
+    let buffer = log_options::log_buffer(options).map_err(failed)?;
     let name = match config.driver.as_str() {
         "local" => "local-logs.log".to_owned(),
         _ => format!("{}-json.log", record.id),
@@ -321,6 +322,7 @@ fn log(record: &Record, directories: &Directories) -> Result<Option<LogConfig>> 
         max_size: limits.max_size.or((config.driver == "local").then_some(20_000_000)),
         max_file: limits.max_file.unwrap_or(if config.driver == "local" { 5 } else { 1 }),
         attributes: attributes(record, options),
+        buffer,
     }))
 }
 

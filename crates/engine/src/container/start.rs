@@ -5,7 +5,6 @@
 //! ```
 //! All of it is one piece of work on one blocking thread. On an error everything is taken back, in the other direction.
 
-use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream as StdStream;
 use std::process::Child;
 use std::sync::Arc;
@@ -321,77 +320,9 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// The limits of a log.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct LogLimits {
-    /// Bytes per file.
-    pub(crate) max_size: Option<u64>,
-    /// Files.
-    pub(crate) max_file: Option<u32>,
-}
-
-/// Reads `max-size` and `max-file`; refuses what the shim would not do.
-pub(crate) fn log_limits(options: &BTreeMap<String, String>) -> Result<LogLimits> {
-    let mut limits = LogLimits::default();
-    if let Some(text) = options.get("max-size").filter(|t| *t != "-1") {
-        let size = parse_size(text).filter(|size| *size > 0);
-        limits.max_size = Some(size.ok_or_else(|| Error::invalid(format!("invalid size: '{text}'")))?);
-    }
-    if let Some(text) = options.get("max-file") {
-        let count: i64 =
-            text.parse().map_err(|_| Error::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))?;
-        if count < 1 {
-            return Err(Error::invalid("max-file cannot be less than 1"));
-        }
-        limits.max_file = u32::try_from(count).ok();
-    }
-    if let Some(text) = options.get("compress").filter(|t| matches!(t.as_str(), "true" | "1"))
-        && limits.max_size.is_some()
-    {
-        return Err(Error::not_implemented(format!("log option compress={text} is not supported by this engine")));
-    }
-    if let Some(mode) = options.get("mode").filter(|m| !matches!(m.as_str(), "" | "blocking")) {
-        return Err(Error::not_implemented(format!("log option mode={mode} is not supported by this engine")));
-    }
-    for unsupported in ["labels-regex", "env-regex", "tag", "max-buffer-size"] {
-        if options.contains_key(unsupported) {
-            return Err(Error::not_implemented(format!("log option {unsupported} is not supported by this engine")));
-        }
-    }
-    Ok(limits)
-}
-
-/// `10m`, `1g`, `512k`, `100` → bytes, in powers of 1000 as the log drivers count.
-fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.trim().to_lowercase();
-    let bare = lower.trim_end_matches('b');
-    let split = bare.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(bare.len());
-    let factor = match bare[split..].trim() {
-        "" => 1.0,
-        "k" => 1e3,
-        "m" => 1e6,
-        "g" => 1e9,
-        "t" => 1e12,
-        _ => return None,
-    };
-    let number: f64 = bare[..split].parse().ok()?;
-    Some((number * factor) as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn log_limits_are_read_or_refused() {
-        let of = |pairs: &[(&str, &str)]| {
-            log_limits(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
-        };
-        let limits = of(&[("max-size", "10m"), ("max-file", "3")]).unwrap();
-        assert_eq!(limits, LogLimits { max_size: Some(10_000_000), max_file: Some(3) });
-        assert!(of(&[("max-size", "x")]).is_err() && of(&[("max-file", "0")]).is_err());
-        assert_eq!(of(&[("tag", "x")]).unwrap_err().kind(), Kind::NotImplemented);
-    }
 
     #[test]
     fn our_own_start_time_is_known() {

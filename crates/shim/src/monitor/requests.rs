@@ -123,13 +123,14 @@ impl Monitor {
         }
         let on_terminal = self.config.spec.process.as_ref().is_some_and(|p| p.terminal);
         let (streams, stdio) = self.streams(on_terminal, self.config.stdin_open, true, true)?;
-        let log = self.config.log.clone().map(Log::open).transpose().map_err(|e| system("open the log", &e))?;
+        let log = self.config.log.as_ref().map(Log::open).transpose().map_err(|e| system("open the log", &e))?;
         let created = Container::create(CreateOptions {
             id: self.config.id.clone(),
             bundle: self.config.bundle.clone(),
-            spec: self.config.spec.clone(),
+            // Not needed here again: the container keeps its own, and a creation that fails is not tried again.
+            spec: std::mem::take(&mut self.config.spec),
             state_root: self.config.state_root.clone(),
-            rootfs: self.config.rootfs.clone(),
+            rootfs: std::mem::take(&mut self.config.rootfs),
             stdio,
             extra_fds: Vec::new(),
             no_pivot: false,
@@ -137,16 +138,14 @@ impl Monitor {
             rootless: None,
         })
         .map_err(|e| refused(&e))?;
-        self.container = Some(created.container);
-        let watch = self.config.cgroup().and_then(|c| c.watch_oom().ok().flatten());
+        let watch = created.container.cgroup().ok().and_then(|c| c.watch_oom().ok().flatten());
         self.oom = watch.map(|watch| (watch, 0));
+        self.container = Some(created.container);
         let streams = with_console(streams, created.console)?;
         let mut session = Session::new(created.pid, on_terminal, streams).map_err(|e| system("use the streams", &e))?;
         session.stdin_once = self.config.stdin_once;
         session.log = log;
         self.main = Some(session);
-        // Making a container takes far more memory than watching it.
-        sys::process::trim_heap();
         Ok(Response::Created { pid: created.pid, warnings: created.warnings })
     }
 

@@ -58,7 +58,13 @@ impl Scratch {
             rootfs: Vec::new(),
             stdin_open: false,
             stdin_once: false,
-            log: Some(LogConfig { path: root.join("log"), max_size: None, max_file: 1, attributes: None }),
+            log: Some(LogConfig {
+                path: root.join("log"),
+                max_size: None,
+                max_file: 1,
+                attributes: None,
+                buffer: None,
+            }),
             socket_path: root.join("shim.sock"),
             exit_path: root.join("exit.json"),
             spool_dir: root.to_owned(),
@@ -247,7 +253,7 @@ fn busybox(root: &Path) {
         std::fs::create_dir_all(root.join(directory)).unwrap();
     }
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("the package busybox-static is needed");
-    for applet in ["sh", "cat", "echo", "sleep", "stty", "head", "tr", "kill", "ps", "id"] {
+    for applet in ["sh", "cat", "echo", "sleep", "stty", "head", "tr", "kill", "ps", "id", "seq"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
 }

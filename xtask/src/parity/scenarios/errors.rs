@@ -81,6 +81,18 @@ fn refused(side: &mut Side, image: &str) {
             "an unknown log option",
             json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"nonsense": "1"}}}}),
         ),
+        (
+            "an unknown log mode",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"mode": "nonsense"}}}}),
+        ),
+        (
+            "a log buffer without its mode",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-buffer-size": "1m"}}}}),
+        ),
+        (
+            "a bad log buffer",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "x"}}}}),
+        ),
         ("an unknown runtime", json!({"HostConfig": {"Runtime": "nonsense"}})),
         ("a bad port", json!({"ExposedPorts": {"x/tcp": {}}})),
         ("a bad port binding", json!({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "x"}]}}})),

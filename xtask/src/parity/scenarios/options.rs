@@ -59,6 +59,10 @@ fn bodies() -> Vec<(&'static str, Value)> {
             "log options",
             json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}}}),
         ),
+        (
+            "a log that is not waited for",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "2m"}}}}),
+        ),
         ("no log", json!({"HostConfig": {"LogConfig": {"Type": "none"}}})),
         ("sysctls", json!({"HostConfig": {"Sysctls": {"net.ipv4.ip_forward": "0"}}})),
         ("annotations", json!({"HostConfig": {"Annotations": {"a": "b"}}})),
