@@ -77,6 +77,12 @@ impl Call {
         std::mem::take(&mut self.input)
     }
 
+    /// Gives back what it has no use for while nobody speaks.
+    pub(crate) fn rest(&mut self) {
+        self.input.shrink_to_fit();
+        self.output.rest();
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.output.drain(self.connection.as_fd())
     }

@@ -164,9 +164,18 @@ impl Client {
         self.run(&Request::Events)
     }
 
-    /// Wait for the next event; none when the shim has ended.
+    /// Wait for the next event that this version knows; none when the shim has ended.
     pub fn next_event(&mut self) -> Result<Option<Event>, Error> {
-        self.read_line()
+        loop {
+            match self.read_line::<serde_json::Value>()? {
+                None => return Ok(None),
+                Some(event) => {
+                    if let Ok(event) = serde_json::from_value(event) {
+                        return Ok(Some(event));
+                    }
+                }
+            }
+        }
     }
 
     /// The connection itself, and bytes that arrived behind the last answer.

@@ -14,7 +14,9 @@
 //! ```
 //!
 //! The container never waits for a client: what a client does not take goes to a nameless file on disk, up to a limit,
-//! beyond which the client is cut off. It waits for its own log, which is a file.
+//! beyond which the client is cut off. It waits for its own log, which is a file, unless the log's mode says that lines are to be
+//! dropped instead. A shim whose container is idle has nothing in memory but what it waits with: buffers are made by the
+//! first byte and given back a second after the last.
 
 mod call;
 pub mod client;

@@ -219,6 +219,7 @@ impl Monitor {
     fn rest(&mut self) {
         self.buffer = Vec::new();
         self.main.iter_mut().chain(self.execs.values_mut()).for_each(Session::rest);
+        self.calls.iter_mut().for_each(Call::rest);
         sys::process::trim_heap();
         self.warm = false;
     }

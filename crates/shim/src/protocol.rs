@@ -8,8 +8,14 @@
 //! | [`Request::Events`] | a stream of events | one [`Response`] line, then an [`Event`] line for each event; its end is the shim's end |
 //! | anything else | a series of calls | a [`Response`] line for each request line, in order |
 //!
-//! The words are a public promise: an engine of a newer version adopts shims of an older one. [`VERSION`] changes when
-//! a word changes its meaning; new words do not change it.
+//! The words are a public promise: an engine of a newer version adopts shims of an older one, which run for as long as their
+//! containers do. So there is nothing to negotiate but what [`State::version`] says:
+//!
+//! * [`VERSION`] changes when a word changes its meaning. An engine knows the words of all versions before its own.
+//! * A new request has a new name and does not change it: a shim that does not know it answers with [`Response::Failed`] of the
+//!   kind [`FailureKind::Invalid`], and the connection goes on.
+//! * A new field does not change it either: whoever does not know it passes it over, and whoever does has a default for its
+//!   absence. The same holds for an event or a kind of failure that is not known.
 
 use jiff::Timestamp;
 use oci::spec::{Process, Resources, Spec};
@@ -205,7 +211,8 @@ pub enum FailureKind {
     NotFound,
     /// The request makes no sense.
     Invalid,
-    /// Everything else.
+    /// Everything else, and kinds of a later version.
+    #[serde(other)]
     System,
 }
 
@@ -254,4 +261,57 @@ pub enum Event {
     Exited(Exit),
     /// A process was killed for want of memory.
     Oom,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_str, to_string};
+
+    /// The words of version 1 as they were first spoken. They are never edited: shims that say and read them are running.
+    #[test]
+    fn the_words_of_version_1() {
+        let requests = [
+            (r#""create""#, Request::Create),
+            (r#""start""#, Request::Start),
+            (r#"{"signal":{"signal":15}}"#, Request::Signal { exec: None, signal: 15, all: false }),
+            (
+                r#"{"signal":{"exec":"e","signal":9,"all":true}}"#,
+                Request::Signal { exec: Some("e".to_owned()), signal: 9, all: true },
+            ),
+            (r#"{"resize":{"rows":2,"columns":3}}"#, Request::Resize { exec: None, rows: 2, columns: 3 }),
+            (r#"{"close_stdin":{}}"#, Request::CloseStdin { exec: None }),
+            (r#""pause""#, Request::Pause),
+            (r#""resume""#, Request::Resume),
+            (r#""processes""#, Request::Processes),
+            (r#""state""#, Request::State),
+            (r#"{"attach":{"stdout":true}}"#, Request::Attach(Attach { stdin: false, stdout: true, stderr: false })),
+            (r#""events""#, Request::Events),
+            (r#""shutdown""#, Request::Shutdown),
+        ];
+        for (text, request) in requests {
+            assert_eq!(from_str::<Request>(text).unwrap(), request);
+            assert_eq!(from_str::<Request>(&to_string(&request).unwrap()).unwrap(), request);
+        }
+        let exit = r#"{"code":137,"signal":9,"oom":true,"at":"2026-11-24T10:00:00.5Z"}"#;
+        let state = format!(
+            r#"{{"state":{{"version":1,"shim_pid":7,"pid":8,"started":true,"paused":false,"exit":{exit},"execs":["e"]}}}}"#
+        );
+        for text in [r#""done""#, r#"{"created":{"pid":8,"warnings":["w"]}}"#, r#"{"processes":[8,9]}"#, &state] {
+            assert_eq!(to_string(&from_str::<Response>(text).unwrap()).unwrap(), text);
+        }
+        for text in [r#""oom""#.to_owned(), format!(r#"{{"exited":{exit}}}"#)] {
+            assert_eq!(to_string(&from_str::<Event>(&text).unwrap()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn words_of_a_later_version_are_passed_over() {
+        let failed = r#"{"failed":{"kind":"out_of_luck","message":"m","hint":"h"}}"#;
+        let failure = Failure { kind: FailureKind::System, message: "m".to_owned() };
+        assert_eq!(from_str::<Response>(failed).unwrap(), Response::Failed(failure));
+        let exit: Exit = from_str(r#"{"code":0,"at":"2026-11-24T10:00:00Z","reason":{"a":1}}"#).unwrap();
+        assert_eq!((exit.code, exit.signal, exit.oom), (0, None, false));
+        assert!(from_str::<Request>(r#"{"checkpoint":{}}"#).is_err());
+    }
 }

@@ -272,6 +272,7 @@ impl Session {
     /// Give memory back that is needed only while bytes move.
     pub(crate) fn rest(&mut self) {
         self.log.iter_mut().for_each(Log::rest);
+        self.clients.iter_mut().for_each(|client| client.spool.rest());
     }
 
     /// When waiting for output, or for the log, is over; none while the process runs, and when there is nothing to wait for.

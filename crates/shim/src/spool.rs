@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Bytes in memory before the file is used.
-const MEMORY: usize = 128 << 10;
+const MEMORY: usize = 256 << 10;
 
 /// Bytes in the file before the client is given up.
 const LIMIT: u64 = 4 << 30;
@@ -29,6 +29,7 @@ const HOLE: u64 = 64 << 20;
 pub(crate) struct Spool {
     /// The oldest bytes.
     memory: VecDeque<u8>,
+    /// Kept while it is empty: a client that fell behind will do so again.
     disk: Option<Disk>,
 }
 
@@ -43,12 +44,17 @@ struct Disk {
 
 impl Spool {
     pub(crate) fn is_empty(&self) -> bool {
-        self.memory.is_empty() && self.disk.is_none()
+        self.memory.is_empty() && self.on_disk() == 0
+    }
+
+    fn on_disk(&self) -> u64 {
+        self.disk.as_ref().map_or(0, |disk| disk.written - disk.read)
     }
 
     /// Append; an error is the end of this client.
     pub(crate) fn push(&mut self, bytes: &[u8], folder: &Path) -> io::Result<()> {
-        if self.disk.is_none() && self.memory.len() + bytes.len() <= MEMORY {
+        let waiting = self.on_disk();
+        if waiting == 0 && self.memory.len() + bytes.len() <= MEMORY {
             self.memory.extend(bytes);
             return Ok(());
         }
@@ -56,7 +62,7 @@ impl Spool {
             Some(disk) => disk,
             none => none.insert(Disk::open(folder)?),
         };
-        if disk.written - disk.read + bytes.len() as u64 > LIMIT {
+        if waiting + bytes.len() as u64 > LIMIT {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "the client is too slow"));
         }
         disk.file.write_all_at(bytes, disk.written)?;
@@ -69,15 +75,9 @@ impl Spool {
         loop {
             let sent = if !self.memory.is_empty() {
                 rustix::io::write(to, self.memory.as_slices().0).inspect(|sent| drop(self.memory.drain(..*sent)))
-            } else if let Some(disk) = &mut self.disk {
-                let sent = disk.send(to);
-                if disk.read == disk.written {
-                    self.disk = None;
-                }
-                sent
+            } else if let Some(disk) = self.disk.as_mut().filter(|disk| disk.read < disk.written) {
+                disk.send(to)
             } else {
-                // An empty queue gives its memory back: most clients are idle most of the time.
-                self.memory = VecDeque::new();
                 return Ok(());
             };
             match sent {
@@ -86,6 +86,13 @@ impl Spool {
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Gives back what an empty queue has: most clients are idle most of the time.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
         }
     }
 }
@@ -135,7 +142,7 @@ mod tests {
             let bytes: Vec<u8> = (0..7001_u32).map(|i| (i * round) as u8).collect();
             spool.push(&bytes, Path::new("/var/tmp")).unwrap();
             sent.extend(bytes);
-            used_disk |= spool.disk.is_some();
+            used_disk |= spool.on_disk() > 0;
             spool.drain(ours.as_fd()).unwrap();
             read(&mut got, if round % 3 == 0 { 9000 } else { 100 });
         }
@@ -144,6 +151,8 @@ mod tests {
             spool.drain(ours.as_fd()).unwrap();
             read(&mut got, 1 << 20);
         }
+        spool.rest();
+        assert!(spool.disk.is_none());
         drop(ours);
         theirs.set_nonblocking(false).unwrap();
         theirs.read_to_end(&mut got).unwrap();

@@ -289,9 +289,22 @@ fn a_signal_is_a_code() {
     let mut running = scratch.create();
     let mut events = running.events();
     running.start();
+    let sent = jiff::Timestamp::now();
     running.client.run(&Request::Signal { exec: None, signal: 9, all: false }).unwrap();
     let exit = running.finish(&mut events);
     assert_eq!((exit.code, exit.signal), (137, Some(9)));
+    assert!(sent <= exit.at && exit.at <= jiff::Timestamp::now());
+
+    // Killed by somebody else, behind the shim's back.
+    let scratch = Scratch::new(&["/bin/cat"]).with_stdin(false);
+    let mut running = scratch.create();
+    let mut events = running.events();
+    running.start();
+    sys::pidfd::send_signal_to(running.pid, 9).unwrap();
+    let exit = running.finish(&mut events);
+    assert_eq!((exit.code, exit.signal, exit.oom), (137, Some(9), false));
+    // The record came by a rename: nothing of its making is left.
+    assert!(!scratch.config.exit_path.with_extension("part").exists());
 }
 
 fn paused_and_resumed() {
