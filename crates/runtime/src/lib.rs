@@ -52,4 +52,4 @@ pub use config::check as check_config;
 pub use container::Container;
 pub use error::{Error, Result, Stage};
 pub use options::{CreateOptions, Created, ExecOptions, ExecProcess, Stdio};
-pub use sealed::protect_program;
+pub use sealed::{protect_program, read_only_mount};

@@ -61,7 +61,9 @@ fn is_protected(own: &Path) -> io::Result<bool> {
     Ok(read_only && mount::is_mount_root(own.as_fd())?)
 }
 
-fn read_only_mount(file: &Path) -> io::Result<OwnedFd> {
+/// A read-only mount of a program's file, attached nowhere. Executed by its descriptor, the program is what
+/// [`protect_program`] makes of it. Needs the right to mount.
+pub fn read_only_mount(file: &Path) -> io::Result<OwnedFd> {
     let tree = mount::clone_path(file, false)?;
     mount::set_attributes(tree.as_fd(), Attributes { set: Attributes::READ_ONLY, clear: 0 }, false)?;
     Ok(tree)

@@ -86,7 +86,11 @@ pub fn spawn(program: &Path, run_dir: &Path, config: &Config) -> Result<Spawned,
     let (ours, theirs) = UnixStream::pair()?;
     let failed = |source| Error::Spawn { program: program.to_owned(), source };
     let log = std::fs::File::create(run_dir.join(crate::LOG)).map_err(failed)?;
-    let mut command = Command::new(program);
+    // The shim would else execute itself once more, to be out of its container's reach; an engine without the right to
+    // mount leaves that to it.
+    let mount = runtime::read_only_mount(program).ok();
+    let file = mount.as_ref().map_or_else(|| program.to_owned(), |mount| sys::path::of_descriptor(mount.as_fd()));
+    let mut command = Command::new(file);
     command.arg0("gantry-shim").arg("shim").arg(run_dir).current_dir("/").env_clear();
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
     let process = command.spawn().map_err(failed)?;
