@@ -104,10 +104,11 @@ pub(super) fn cases_here(world: &World, name: &str, program: &Path, runtime: &st
     counted(world, name, command)
 }
 
-/// The cases on a runtime of the machine with cgroup v2, two at a time since it is slow.
+/// The cases on a runtime of the machine with cgroup v2, two at a time since it is slow. Its `/tmp` allows no devices,
+/// which a root file system needs.
 fn cases_in_machine(step: &Step<'_>, runtime: &str) -> Result<Outcome, String> {
     let script = format!(
-        "chmod 755 /in /in/*; cp busybox /usr/bin/; GANTRY_TEST_SYSTEMD_ROOT=/ GANTRY_TEST_RUNTIME={runtime} ./cases --test-threads 2"
+        "chmod 755 /in /in/*; cp busybox /usr/bin/; TMPDIR=/var/tmp GANTRY_TEST_SYSTEMD_ROOT=/ GANTRY_TEST_RUNTIME={runtime} ./cases --test-threads 2"
     );
     counted(step.world, step.name, machine(step, &["cases", "layers", "busybox", "gantry-runtime"], &script))
 }

@@ -154,7 +154,7 @@ fn a_mount_is_changed_by_a_later_entry() {
     let output = bundle.run();
     let lines = output.lines();
     let has = |words: &[&str]| lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
-    assert!(has(&[" /dev/shm ", "size=128k"]) && has(&[" /data ", " ro,noexec"]), "{lines:?}");
+    assert!(has(&[" /dev/shm ", "size=128k"]) && has(&[" /data ", " ro,", "noexec"]), "{lines:?}");
     assert_eq!(lines[2], "refused");
     bundle.push("/mounts", json!({"destination": "/etc", "options": ["remount", "ro"]}));
     let output = bundle.run();

@@ -98,7 +98,8 @@ fn the_runtime_passes_it_on() {
     let mut bundle = Bundle::new("ttyfg");
     bundle.set("/process/terminal", json!(true)).script(
         // The reference sets the size when the program may already run.
-        "until stty size 2>/dev/null; do sleep 0.05; done; read x; echo got $x; exit 5",
+        "for i in $(seq 500); do [ \"$(stty size 2>/dev/null)\" = '22 66' ] && break; sleep 0.05; done; \
+         stty size; read x; echo got $x; exit 5",
     );
     bundle.write();
     let pair = sys::pty::open().unwrap();
