@@ -225,8 +225,9 @@ fn devices(devices: &[Device]) -> Result<()> {
             }
             other => return invalid(field("type"), format!("unknown type {other:?}")),
         }
-        if let Some(mode) = device.file_mode.filter(|mode| *mode > 0o7777) {
-            return invalid(field("fileMode"), format!("{mode} is more than the permission bits of a file"));
+        // Podman gives the file's type with it, as stat(2) has it.
+        if let Some(mode) = device.file_mode.filter(|mode| *mode > 0o177_777) {
+            return invalid(field("fileMode"), format!("{mode} is more than the mode of a file"));
         }
         for (name, id) in [("uid", device.uid), ("gid", device.gid)] {
             if id == Some(u32::MAX) {

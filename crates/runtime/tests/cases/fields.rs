@@ -197,7 +197,10 @@ fn a_file_in_the_place_of_a_device_is_an_error() {
 fn devices_of_all_kinds() {
     let mut bundle = Bundle::new("devkinds");
     bundle.push("/linux/devices", json!({"path": "/dev/pipe", "type": "p", "fileMode": 0o640, "uid": 7, "gid": 8}));
-    bundle.push("/linux/devices", json!({"path": "/dev/loop", "type": "b", "major": 7, "minor": 9, "fileMode": 0o600}));
+    bundle.push(
+        "/linux/devices",
+        json!({"path": "/dev/loop", "type": "b", "major": 7, "minor": 9, "fileMode": 0o060_600}),
+    );
     bundle.push("/linux/devices", json!({"path": "/dev/deep/er", "type": "u", "major": 1, "minor": 5}));
     bundle.script("stat -c '%F %a %u:%g %t:%T' /dev/pipe /dev/loop /dev/deep/er");
     let output = bundle.run();
