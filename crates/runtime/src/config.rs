@@ -1,6 +1,6 @@
 //! Reading a configuration: at once when it is right, and once more with the name of the field when it is not.
 //!
-//! Keeping track of where a parser is costs it half as much again, and a configuration is right nearly always. So the
+//! Keeping track of where a parser is costs time, and a configuration is right nearly always. So the
 //! slow way is taken only when the fast one has failed, to say which field it was.
 
 use std::io::Read;

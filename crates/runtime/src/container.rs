@@ -154,8 +154,7 @@ impl Container {
         if self.cgroup_if_any()?.is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false)) {
             return Ok(Status::Paused);
         }
-        let waits = rustix::fs::access(self.files.fifo(), rustix::fs::Access::EXISTS).is_ok();
-        Ok(if waits { Status::Created } else { Status::Running })
+        Ok(if self.files.is_waited_at() { Status::Created } else { Status::Running })
     }
 
     /// The state in the words of the specification.
@@ -190,7 +189,7 @@ impl Container {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fifo = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
         // Of two callers at once one starts it and the other is told that it runs.
-        rustix::fs::flock(&fifo, FlockOperation::LockExclusive).map_err(failed)?;
+        rustix::fs::fcntl_lock(&fifo, FlockOperation::LockExclusive).map_err(failed)?;
         let unlinked = rustix::fs::fstat(&fifo).is_ok_and(|stat| stat.st_nlink == 0);
         if unlinked {
             return self.refuse("start", Status::Running);

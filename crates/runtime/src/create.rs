@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit};
 use sys::clone;
@@ -113,8 +112,7 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
     if let Some(rdt) = plan.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref()) {
         made.class = Some(Class::create(rdt, &record.id)?);
     }
-    let fifo = rustix::fs::open(files.fifo(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| system("opening exec.fifo", errno))?;
+    let fifo = files.wait_at_fifo().map_err(|errno| system("opening exec.fifo", errno))?;
     let spec = plan.spec.clone();
     let state = plan.hook_state.clone();
     let oom_score_adj = plan.process.process.oom_score_adj;

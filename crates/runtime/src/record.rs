@@ -22,10 +22,11 @@
 //! * both give way when the id is used for a new container.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use sys::file::Durability;
 
@@ -104,6 +105,23 @@ impl Files {
     /// Directory of the socket for `$NOTIFY_SOCKET`.
     pub(crate) fn notify(&self) -> PathBuf {
         self.path(NOTIFY)
+    }
+
+    /// Opens `exec.fifo` for the first process, with a lock that is held as long as the descriptor is: whoever starts the
+    /// container may be killed before it could remove the file, so that the file alone says nothing.
+    pub(crate) fn wait_at_fifo(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = rustix::fs::open(self.fifo(), flags, Mode::empty())?;
+        rustix::fs::flock(&fifo, FlockOperation::LockShared)?;
+        Ok(fifo)
+    }
+
+    /// Whether the first process waits at `exec.fifo` to be started. It is opened for reading, since a writer that comes
+    /// and goes would wake the process.
+    pub(crate) fn is_waited_at(&self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(fifo) = rustix::fs::open(self.fifo(), flags, Mode::empty()) else { return false };
+        rustix::fs::flock(&fifo, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
     /// Makes `exec.fifo`, and the directory of all containers. An id that is in use is [`Error::Exists`].

@@ -161,6 +161,12 @@ pub(crate) fn mount(spec: &Spec, index: usize) -> Result<MountOptions> {
                 format!("{word:?}: bind mounts cannot have any filesystem-specific options applied"),
             );
         }
+        if let Some(word) = options.filesystem.first() {
+            return invalid(
+                field("options"),
+                format!("{word:?}: a flag of a file system, which a bind mount does not change"),
+            );
+        }
     } else if kind.is_empty() {
         return invalid(field("type"), format!("missing for the mount at {destination:?}"));
     }

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 /// Bodies beside the image, by what they are about.
 fn bodies() -> Vec<(&'static str, Value)> {
-    vec![
+    let mut bodies = logs();
+    bodies.extend([
         ("nothing", json!({})),
         ("as the command line sends it", command_line()),
         ("a command as one text", json!({"Cmd": "true"})),
@@ -55,15 +56,6 @@ fn bodies() -> Vec<(&'static str, Value)> {
             "namespaces of the host",
             json!({"HostConfig": {"PidMode": "host", "IpcMode": "host", "UTSMode": "host", "CgroupnsMode": "host"}}),
         ),
-        (
-            "log options",
-            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}}}),
-        ),
-        (
-            "a log that is not waited for",
-            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "2m"}}}}),
-        ),
-        ("no log", json!({"HostConfig": {"LogConfig": {"Type": "none"}}})),
         ("sysctls", json!({"HostConfig": {"Sysctls": {"net.ipv4.ip_forward": "0"}}})),
         ("annotations", json!({"HostConfig": {"Annotations": {"a": "b"}}})),
         ("groups", json!({"HostConfig": {"GroupAdd": ["user", "5"]}})),
@@ -76,6 +68,22 @@ fn bodies() -> Vec<(&'static str, Value)> {
             json!({"NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:42:ac:00:00:99"}}}}),
         ),
         ("the old MAC address", json!({"MacAddress": "02:42:ac:00:00:98"})),
+    ]);
+    bodies
+}
+
+/// Those about logs.
+fn logs() -> Vec<(&'static str, Value)> {
+    vec![
+        (
+            "log options",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}}}}),
+        ),
+        (
+            "a log that is not waited for",
+            json!({"HostConfig": {"LogConfig": {"Type": "json-file", "Config": {"mode": "non-blocking", "max-buffer-size": "2m"}}}}),
+        ),
+        ("no log", json!({"HostConfig": {"LogConfig": {"Type": "none"}}})),
     ]
 }
 
