@@ -196,6 +196,11 @@ fn contradictions() {
             mounts(json!({"destination": "/data", "source": "/etc", "options": ["bind"], "uidMappings": map})),
             "mounts[0].gidMappings",
         ),
+        (
+            "/mounts",
+            mounts(json!({"destination": "/data", "source": "/etc", "options": ["bind", "sync"]})),
+            "mounts[0].options",
+        ),
     ]);
 }
 
@@ -232,7 +237,7 @@ fn contradictions_of_linux() {
             json!([{"path": "/dev/x", "type": "b", "major": 5000, "minor": 1}]),
             "linux.devices[0].major",
         ),
-        ("/linux/devices", json!([{"path": "/dev/x", "type": "p", "fileMode": 8_000}]), "linux.devices[0].fileMode"),
+        ("/linux/devices", json!([{"path": "/dev/x", "type": "p", "fileMode": 65_536}]), "linux.devices[0].fileMode"),
         (
             "/linux/devices",
             json!([{"path": "/dev/x", "type": "p"}, {"path": "/dev/x", "type": "c", "major": 1, "minor": 3}]),
