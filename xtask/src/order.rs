@@ -6,7 +6,7 @@
 //! instruction by instruction, and writes the sections that it came through to `crates/gantry/order.ld`, which release
 //! builds are linked with. A list that is out of date only costs memory: `cargo xtask bench --rows memory` shows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -25,6 +25,9 @@ pub(crate) struct Options {
     /// A static busybox
     #[arg(long, default_value = "/bin/busybox")]
     busybox: PathBuf,
+    /// Follow the program of the last time once more instead of building it
+    #[arg(long)]
+    again: bool,
 }
 
 /// A piece of code as the linker got it.
@@ -43,16 +46,23 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let folder = root.join("target/order");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let (map, program) = (folder.join("gantry.map"), folder.join("gantry"));
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["rustc", "--release", "--package", "gantry", "--bin", "gantry", "--message-format=json"]);
-    cargo.arg("--").arg(format!("-Clink-arg=-Wl,-Map={}", map.display()));
-    let output = cargo.current_dir(&root).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
-    let built = executable(&output.stdout).ok_or("the build gave no program")?;
-    std::fs::copy(&built, &program).map_err(|error| format!("{}: {error}", built.display()))?;
+    if !options.again {
+        build(&map, &program)?;
+    }
     let sections = sections(&map)?;
     let touched = follow(&program, &options.busybox)?;
     let script = root.join("crates/gantry/order.ld");
     std::fs::write(&script, text(&sections, &touched)).map_err(|error| format!("{}: {error}", script.display()))
+}
+
+fn build(map: &Path, program: &Path) -> Result<(), String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["rustc", "--release", "--package", "gantry", "--bin", "gantry", "--message-format=json"]);
+    cargo.arg("--").arg(format!("-Clink-arg=-Wl,-Map={}", map.display()));
+    let output =
+        cargo.current_dir(crate::repository()).stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
+    let built = executable(&output.stdout).ok_or("the build gave no program")?;
+    std::fs::copy(&built, program).map(drop).map_err(|error| format!("{}: {error}", built.display()))
 }
 
 /// The program in cargo's messages.
@@ -135,8 +145,19 @@ fn place(_: Pid) -> Result<Option<u64>, String> {
 
 /// The linker script.
 fn text(sections: &[Section], touched: &BTreeSet<u64>) -> String {
+    let mut alike: BTreeMap<String, usize> = BTreeMap::new();
+    for section in sections {
+        *alike.entry(pattern(section)).or_default() += 1;
+    }
     let used = sections.iter().filter(|section| touched.range(section.begin..section.end).next().is_some());
-    let lines: BTreeSet<String> = used.map(pattern).collect();
+    let lines: BTreeSet<String> = used
+        .map(|section| match pattern(section) {
+            alone if alike.get(&alone) == Some(&1) => alone,
+            // One of many instances of a generic function: only its hash tells it from the others, which would come along.
+            _ if section.archive.is_empty() => format!("({})", section.name),
+            several => several,
+        })
+        .collect();
     let mut script = String::from(
         "/* The functions that `gantry runtime` executes, next to each other. Made by `cargo xtask order`, see there. */\n\
          SECTIONS\n{\n  .text.runtime :\n  {\n",
@@ -147,7 +168,8 @@ fn text(sections: &[Section], touched: &BTreeSet<u64>) -> String {
     script + "  }\n}\nINSERT BEFORE .text;\n"
 }
 
-/// A section by a name that outlives the next build: without the hashes of the compiler.
+/// A section by a name that outlives the next build: without the hashes of the compiler, which it makes of the
+/// types and the names of crates.
 fn pattern(section: &Section) -> String {
     if !section.archive.is_empty() {
         let member = section.archive.rsplit('(').next().unwrap_or_default().trim_end_matches(')');

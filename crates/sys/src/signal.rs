@@ -1,6 +1,10 @@
 //! Signals as a descriptor, signalfd(2): a program with one loop hears of them where it hears of everything else.
 #![allow(unsafe_code)]
 
+mod name;
+
+pub use name::by_name;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
