@@ -113,7 +113,7 @@ impl World {
     fn tests(&self, root: &Path, filter: &[String]) -> Result<(), String> {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]);
-        command.args(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && exec \"$@\"", "tests"]);
+        command.args(["sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && \"$@\"; exit $?", "tests"]);
         command.arg(env!("CARGO")).args(["test", "--workspace", "--offline", "--no-fail-fast", "--"]).args(filter);
         command.current_dir(root).env("TMPDIR", &self.folder).env("GANTRY_TEST_CGROUP", &self.cgroup);
         run_command(&mut command)
