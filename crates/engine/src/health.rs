@@ -8,7 +8,7 @@ use api::container::{Config, Health, HealthConfig, HealthcheckResult};
 use api::exec::CreateRequest;
 use jiff::Timestamp;
 use shim::protocol::Attach;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout};
 
 use crate::container::Container;
@@ -171,16 +171,17 @@ async fn run(engine: &Arc<Engine>, record: &Record, command: Vec<String>, limit:
         Err(error) => return done(-1, error.message().to_owned()),
     };
     let streams = Attach { stdin: false, stdout: true, stderr: true };
-    let connection = match engine.launch_exec(&exec, streams, None).await {
-        Ok((_, connection)) => connection,
+    // What a quick probe wrote may have come with the answer already.
+    let (early, connection) = match engine.launch_exec(&exec, streams, None).await {
+        Ok(connected) => connected,
         Err(error) => return done(-1, error.message().to_owned()),
     };
     let mut output = Vec::new();
     let probing = async {
         if connection.set_nonblocking(true).is_ok()
-            && let Ok(mut stream) = tokio::net::UnixStream::from_std(connection)
+            && let Ok(stream) = tokio::net::UnixStream::from_std(connection)
         {
-            collect(&mut stream, &mut output).await;
+            collect(&mut early.as_slice().chain(stream), &mut output).await;
         }
         exec.ended().await
     };
@@ -201,7 +202,7 @@ async fn run(engine: &Arc<Engine>, record: &Record, command: Vec<String>, limit:
 }
 
 /// Reads the frames of a multiplexed stream and keeps the beginning of what they carry.
-async fn collect(stream: &mut tokio::net::UnixStream, output: &mut Vec<u8>) {
+async fn collect(stream: &mut (impl AsyncRead + Unpin), output: &mut Vec<u8>) {
     let mut header = [0u8; 8];
     while stream.read_exact(&mut header).await.is_ok() {
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
