@@ -59,9 +59,9 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         Some(path) => std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?,
         None => release()?,
     };
-    world.install(&[(&gantry, "gantry-runtime"), (&cases, "cases"), (&layers()?, "layers")])?;
+    world.install(&[(&gantry, "gantry"), (&gantry, "gantry-runtime"), (&cases, "cases"), (&layers()?, "layers")])?;
     let Some(lab) = &options.lab else {
-        return finish(&[step::cases_here(&world, "cases", &cases, &world.runtime().display().to_string())?]);
+        return finish(&[step::cases_here(&world, "cases", &cases, &world.words())?]);
     };
     let lab = std::path::absolute(lab).map_err(|e| format!("{}: {e}", lab.display()))?;
     let image = match &options.image {

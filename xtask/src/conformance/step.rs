@@ -34,11 +34,9 @@ pub(super) const ALL: &[(&str, Body)] = &[
         command.args(["env", "GANTRY_TEST_RUNTIME=runc"]).arg(step.world.folder.join("cases"));
         counted(step.world, step.name, command)
     }),
-    ("cases", |step| {
-        cases_here(step.world, step.name, &step.world.folder.join("cases"), &step.world.runtime().display().to_string())
-    }),
+    ("cases", |step| cases_here(step.world, step.name, &step.world.folder.join("cases"), &step.world.words())),
     ("cases-vm-reference", |step| cases_in_machine(step, "runc")),
-    ("cases-vm", |step| cases_in_machine(step, "/in/gantry-runtime")),
+    ("cases-vm", |step| cases_in_machine(step, "'/in/gantry runtime'")),
     ("dockerd", engines::dockerd),
     ("containerd", engines::containerd),
     ("podman", |step| engines::podman(step, false)),
@@ -61,7 +59,13 @@ impl World {
         Ok(Self { folder, name, keep })
     }
 
-    /// The runtime under test, under the name by which the binary knows what to be.
+    /// The runtime under test in the words of its command line. The cases give the program names of their own, so that
+    /// its name cannot say what it is to be.
+    pub(super) fn words(&self) -> String {
+        format!("{} runtime", self.folder.join("gantry").display())
+    }
+
+    /// The same as one word, for engines: under the name by which the binary knows what to be.
     pub(super) fn runtime(&self) -> PathBuf {
         self.folder.join("gantry-runtime")
     }
@@ -110,7 +114,7 @@ fn cases_in_machine(step: &Step<'_>, runtime: &str) -> Result<Outcome, String> {
     let script = format!(
         "chmod 755 /in /in/*; cp busybox /usr/bin/; TMPDIR=/var/tmp GANTRY_TEST_SYSTEMD_ROOT=/ GANTRY_TEST_RUNTIME={runtime} ./cases --test-threads 2"
     );
-    counted(step.world, step.name, machine(step, &["cases", "layers", "busybox", "gantry-runtime"], &script))
+    counted(step.world, step.name, machine(step, &["cases", "layers", "busybox", "gantry"], &script))
 }
 
 /// A command for the machine with cgroup v2, with files of this run in its `/in`.

@@ -289,6 +289,13 @@ impl Parent {
         let root = if is_v2() { "/sys/fs/cgroup".into() } else { v1 };
         let directory = root.join("gantry-test").join(path);
         fs::create_dir_all(&directory).unwrap();
+        // On a host where no container ever was, nobody has filled the new set of processors above (cpuset(7)).
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let above = root.join("gantry-test").join(file);
+            if !is_v2() && fs::read_to_string(&above).is_ok_and(|text| text.trim().is_empty()) {
+                fs::write(&above, fs::read_to_string(root.join(file)).unwrap().trim()).unwrap();
+            }
+        }
         Self(directory)
     }
 }
