@@ -97,13 +97,12 @@ fn follow(program: &Path, busybox: &Path) -> Result<BTreeSet<u64>, String> {
     let bundle = Bundle::new(busybox, &words)?;
     let runtime = Runtime::new(&words, &bundle, "order");
     let mut touched = BTreeSet::new();
-    let bundle_of = |program| bundle.of(program).to_string_lossy().into_owned();
-    let id = runtime.id();
-    step(&mut runtime.command(&["run", "--bundle", &bundle_of(Program::True), &id]), &mut touched)?;
-    let id = runtime.id();
-    runtime.create_and_start(&id)?;
-    let stepped = step(&mut runtime.command(&["exec", &id, "/bin/true"]), &mut touched);
-    runtime.delete(&[id])?;
+    let short = runtime.prepare(Program::True)?;
+    step(&mut runtime.command(&["run", "--bundle", &short.bundle, &short.id]), &mut touched)?;
+    let long = runtime.prepare(Program::Stays)?;
+    runtime.create_and_start(&long)?;
+    let stepped = step(&mut runtime.command(&["exec", &long.id, "/bin/true"]), &mut touched);
+    runtime.delete(&[long])?;
     stepped.map(|()| touched)
 }
 

@@ -3,6 +3,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
+mod early;
 pub mod file;
 pub mod inherited;
 pub mod inotify;

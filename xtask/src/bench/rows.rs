@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
 use super::Line;
-use super::bundle::{Program, Runtime};
+use super::bundle::{Prepared, Program, Runtime};
 
 /// The middle of what was measured.
 fn median(mut figures: Vec<f64>) -> f64 {
@@ -35,19 +35,19 @@ fn turns(
 
 /// `run` of `true`, from nothing to nothing.
 pub(super) fn run(ours: &Runtime<'_>, peer: &Runtime<'_>, rounds: usize) -> Result<Line, String> {
-    let (ours, peer) =
-        turns(ours, peer, rounds, |runtime, _| runtime.with_bundle("run", Program::True, &runtime.id()))?;
+    let turn = |runtime: &Runtime<'_>, _| runtime.with_bundle("run", &runtime.prepare(Program::True)?);
+    let (ours, peer) = turns(ours, peer, rounds, turn)?;
     Ok(Line { name: "`run` of `true`".into(), ours, peer, unit: "ms" })
 }
 
 /// `exec` of `true` in a standing container.
 pub(super) fn exec(ours: &Runtime<'_>, peer: &Runtime<'_>, rounds: usize) -> Result<Line, String> {
-    let ids = [ours.id(), peer.id()];
-    ours.create_and_start(&ids[0])?;
-    peer.create_and_start(&ids[1])?;
-    let measured = turns(ours, peer, rounds, |runtime, which| runtime.timed(&["exec", &ids[which], "/bin/true"]));
-    ours.delete(&ids[..1])?;
-    peer.delete(&ids[1..])?;
+    let both = [ours.prepare(Program::Stays)?, peer.prepare(Program::Stays)?];
+    ours.create_and_start(&both[0])?;
+    peer.create_and_start(&both[1])?;
+    let measured = turns(ours, peer, rounds, |runtime, which| runtime.timed(&["exec", &both[which].id, "/bin/true"]));
+    ours.delete(&both[..1])?;
+    peer.delete(&both[1..])?;
     let (ours, peer) = measured?;
     Ok(Line { name: "`exec` of `true`".into(), ours, peer, unit: "ms" })
 }
@@ -55,17 +55,17 @@ pub(super) fn exec(ours: &Runtime<'_>, peer: &Runtime<'_>, rounds: usize) -> Res
 /// Many at once: from the first process to the last started container.
 pub(super) fn at_once(ours: &Runtime<'_>, peer: &Runtime<'_>, count: usize) -> Result<Line, String> {
     let burst = |runtime: &Runtime<'_>| {
-        let ids: Vec<String> = (0..count).map(|_| runtime.id()).collect();
+        let all = prepare(runtime, count)?;
         let begin = Instant::now();
         let made = std::thread::scope(|scope| {
-            let workers: Vec<_> = ids.iter().map(|id| scope.spawn(|| runtime.create_and_start(id))).collect();
+            let workers: Vec<_> = all.iter().map(|one| scope.spawn(|| runtime.create_and_start(one))).collect();
             workers.into_iter().try_for_each(|worker| match worker.join() {
                 Ok(made) => made.map(drop),
                 Err(_) => Err("a thread panicked".to_owned()),
             })
         });
         let elapsed = begin.elapsed().as_secs_f64() * 1000.0;
-        runtime.delete(&ids)?;
+        runtime.delete(&all)?;
         made.map(|()| elapsed)
     };
     let (mut a, mut b) = (Vec::new(), Vec::new());
@@ -76,16 +76,20 @@ pub(super) fn at_once(ours: &Runtime<'_>, peer: &Runtime<'_>, count: usize) -> R
     Ok(Line { name: format!("{count} × `create`, `start` at once"), ours: median(a), peer: median(b), unit: "ms" })
 }
 
+fn prepare(runtime: &Runtime<'_>, count: usize) -> Result<Vec<Prepared>, String> {
+    (0..count).map(|_| runtime.prepare(Program::Stays)).collect()
+}
+
 /// How many of the first and the last containers are looked at.
 const EDGE: usize = 20;
 
 /// The last of many standing containers over the first ones.
 pub(super) fn standing(ours: &Runtime<'_>, count: usize) -> Result<Line, String> {
-    let ids: Vec<String> = (0..count + EDGE).map(|_| ours.id()).collect();
+    let all = prepare(ours, count + EDGE)?;
     // The first container of a runtime makes what all of them share.
-    ours.create_and_start(&ids[0])?;
-    let measured: Result<Vec<f64>, String> = ids[1..].iter().map(|id| ours.create_and_start(id)).collect();
-    ours.delete(&ids)?;
+    ours.create_and_start(&all[0])?;
+    let measured: Result<Vec<f64>, String> = all[1..].iter().map(|one| ours.create_and_start(one)).collect();
+    ours.delete(&all)?;
     let measured = measured?;
     let last = measured.len().saturating_sub(EDGE);
     let (first, last) = (median(measured[..EDGE].to_vec()), median(measured[last..].to_vec()));
@@ -95,15 +99,15 @@ pub(super) fn standing(ours: &Runtime<'_>, count: usize) -> Result<Line, String>
 /// The peak resident memory of the runtime's process during `run` in the foreground.
 pub(super) fn memory(ours: &Runtime<'_>, peer: &Runtime<'_>) -> Result<Line, String> {
     let (ours, peer) = turns(ours, peer, 3, |runtime, _| {
-        let id = runtime.id();
-        let mut child = runtime.foreground(&id)?;
+        let container = runtime.prepare(Program::Stays)?;
+        let mut child = runtime.foreground(&container)?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
             BufReader::new(output).read_line(&mut line).map_err(|error| error.to_string())?;
         }
         let peak = peak_kib(child.id());
         // What stays in the foreground removes its container itself.
-        runtime.timed(&["kill", &id, "KILL"])?;
+        runtime.timed(&["kill", &container.id, "KILL"])?;
         child.wait().map_err(|error| error.to_string())?;
         if line.trim() != "ready" {
             return Err(format!("the container said {line:?}"));

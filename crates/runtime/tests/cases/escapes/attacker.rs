@@ -140,8 +140,12 @@ fn neighbours() -> Vec<String> {
     let mut found = HashSet::new();
     for_every_process(|pid| {
         seen.insert(pid);
-        // A process has the name of the container's program from the moment on in which it is that.
-        let is_own = || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "true");
+        // The kernel replaces the memory with that of the program first, with which `exe` changes, and closes descriptors;
+        // then it lets others look, and gives the name last (begin_new_exec in fs/exec.c). One that ended has only the name.
+        let is_own = || {
+            fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|path| path == Path::new("/bin/busybox"))
+                || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "true")
+        };
         if is_own() {
             return;
         }

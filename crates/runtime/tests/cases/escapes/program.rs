@@ -105,6 +105,42 @@ fn the_runtime_loads_no_library() {
     assert!(kinds.contains(&1) && !kinds.contains(&3), "{kinds:?}");
 }
 
+/// What the kernel executed when the process began is in its auxiliary vector (getauxval(3), `AT_EXECFN`).
+fn executed_as(pid: i32) -> String {
+    use std::os::unix::fs::FileExt;
+    const AT_EXECFN: u64 = 31;
+    let words: Vec<u64> = fs::read(format!("/proc/{pid}/auxv"))
+        .unwrap()
+        .chunks_exact(8)
+        .map(|word| u64::from_ne_bytes(word.try_into().unwrap()))
+        .collect();
+    let place = words.chunks_exact(2).find(|pair| pair[0] == AT_EXECFN).unwrap()[1];
+    let mut text = [0; 32];
+    let length = fs::File::open(format!("/proc/{pid}/mem")).unwrap().read_at(&mut text, place).unwrap();
+    String::from_utf8_lossy(&text[..length]).split('\0').next().unwrap().to_owned()
+}
+
+/// The program moves behind the read-only mount before its C library starts, and later where it is not called by a name
+/// that says what it will do.
+#[test]
+fn the_first_of_the_two_executions_is_short() {
+    if is_reference() {
+        return;
+    }
+    let mut bundle = Bundle::new("exe-early");
+    bundle.args(&["/bin/sleep", "1000"]);
+    bundle.create();
+    let early = executed_as(bundle.pid());
+    assert!(early.starts_with("/dev/fd/"), "by execveat(2): {early}");
+    let mut bundle = Bundle::new("exe-late");
+    bundle.own_runtime("late");
+    bundle.args(&["/bin/sleep", "1000"]);
+    bundle.create();
+    let late = executed_as(bundle.pid());
+    let words = crate::support::runtime().get_args().count();
+    assert!(late.starts_with(if words == 0 { "/proc/self/fd/" } else { "/dev/fd/" }), "{late}");
+}
+
 #[test]
 fn the_file_of_a_created_container_is_read_only_for_good() {
     if is_reference() {
