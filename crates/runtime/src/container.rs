@@ -54,7 +54,7 @@ impl Container {
     pub fn load(state_root: &Path, id: &str) -> Result<Self> {
         validate::id(id)?;
         let files = Files::new(state_root, id);
-        let (record, spec) = (files.read_record()?, files.read_spec()?);
+        let (record, spec) = files.read()?;
         Ok(Self { state_root: state_root.to_owned(), files, record, spec })
     }
 
@@ -291,7 +291,7 @@ impl Container {
         if !files.exist() {
             return files.remove(true);
         }
-        // The one file may be whole when the other is not. Without both it was most likely the default.
+        // One of the two may be whole. Without both it was most likely the default.
         let place = match files.read_record() {
             Ok(record) => record.cgroup,
             Err(_) => {
@@ -359,7 +359,7 @@ impl Container {
         }
         let linux = self.spec.linux.get_or_insert_with(Default::default);
         limits::merge(linux.resources.get_or_insert_with(Default::default), resources)?;
-        self.files.write_spec(&self.spec)
+        self.files.write(&self.record, &self.spec)
     }
 
     /// Changes the share of cache and memory bandwidth: schemata that are present replace those in force. A container
@@ -385,7 +385,7 @@ impl Container {
         let kept = self.spec.linux.get_or_insert_with(Default::default).intel_rdt.get_or_insert_with(Default::default);
         kept.l3_cache_schema = rdt.l3_cache_schema.clone().or(kept.l3_cache_schema.take());
         kept.mem_bw_schema = rdt.mem_bw_schema.clone().or(kept.mem_bw_schema.take());
-        self.files.write_spec(&self.spec)
+        self.files.write(&self.record, &self.spec)
     }
 
     /// Directory that all containers' state is in.

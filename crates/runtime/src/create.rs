@@ -94,8 +94,7 @@ pub(crate) fn create(options: CreateOptions) -> Result<Created> {
         rootfs: detached::root_path(&options.spec, &bundle).unwrap_or_default(),
     };
     // Before the first thing outside of these files, so that whoever finds leftovers knows what they are.
-    files.write_record(&record)?;
-    files.write_spec(&options.spec)?;
+    files.write(&record, &options.spec)?;
     let mut warnings = Vec::new();
     let state_root = options.state_root.clone();
     let room = Room::make(options.spec.mounts.len());

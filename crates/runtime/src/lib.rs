@@ -17,7 +17,7 @@
 //!   start: one byte into exec.fifo      ──▶ startContainer hooks, execve
 //! ```
 //!
-//! State: `<state_root>/<id>@state.json` (replaced atomically) and `<id>@exec.fifo` (there until started).
+//! State: `<state_root>/<id>@state.json` and `<id>@exec.fifo` (there until started).
 
 mod added;
 mod cgroups;

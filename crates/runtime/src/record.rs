@@ -1,20 +1,24 @@
 //! What is kept of a container between two calls.
 //!
 //! ```text
-//! <state_root>/<id>@config.json   the configuration; replaced when limits are updated
-//! <state_root>/<id>@state.json    Record; replaced as a whole
+//! <state_root>/<id>@state.json    a line with the configuration, then lines with the Record, of which the last counts
 //! <state_root>/<id>@exec.fifo     made first, there until the container is started
 //! <state_root>/<id>@notify/       the socket by which the container says that it is ready, when somebody waits for that
 //! ```
 //!
-//! There is no directory for each container, since removing one makes some file systems wait for the disk. `@` is in no
-//! id, so names cannot be mistaken. The state is there while any of the three files is.
+//! There is no directory for each container, since removing one makes some file systems wait for the disk, and one file for
+//! everything: where many containers are made at once, what takes longest in this directory is to make files and to
+//! rename them. So a record that changes is written behind the old one. `@` is in no id, so names cannot be mistaken. The
+//! state is there while either file is.
 //!
-//! **A loss of power.** Files are replaced by rename, so that a process that dies leaves the old content or the new one.
-//! They are not forced onto a disk: the state directory is below `/run`, which is a tmpfs nearly everywhere, and where it
-//! is not, waiting for the disk at each creation would cost more than the creation. Nothing in them matters after a
-//! restart of the machine anyway, since the container has ended with it. What has to hold is that remains of them do no
-//! harm, and these are told without trust in their content:
+//! **Readers and killed writers.** The file appears with its first record, and is replaced when limits are updated, by
+//! rename: what a reader finds is whole. A line is written by one call and counts when its end is there, so that a reader
+//! finds the old record or the new one.
+//!
+//! **A loss of power.** Nothing is forced onto a disk: the state directory is below `/run`, which is a tmpfs nearly
+//! everywhere, and where it is not, waiting for the disk at each creation would cost more than the creation. Nothing in it
+//! matters after a restart of the machine anyway, since the container has ended with it. What has to hold is that remains
+//! do no harm, and these are told without trust in their content:
 //!
 //! * a record that names another boot of the machine is a stopped container, whatever process has its number now;
 //! * a file that is empty or torn can only come from a loss of power. Listing leaves it out and says so, everything else
@@ -27,13 +31,14 @@ use std::path::{Path, PathBuf};
 
 use oci::spec::Spec;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sys::file::Durability;
 
 use crate::error::{Error, Result};
 use crate::rdt::Class;
 
-/// `state.json`.
+/// What is known of a container besides its configuration.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Record {
@@ -69,7 +74,6 @@ pub(crate) struct Files {
 }
 
 const STATE: &str = "@state.json";
-const CONFIG: &str = "@config.json";
 const FIFO: &str = "@exec.fifo";
 const NOTIFY: &str = "@notify";
 
@@ -146,9 +150,9 @@ impl Files {
         Ok(())
     }
 
-    /// Whether there is any of the three.
+    /// Whether there is either.
     pub(crate) fn exist(&self) -> bool {
-        [FIFO, CONFIG, STATE].iter().any(|name| rustix::fs::access(self.path(name), rustix::fs::Access::EXISTS).is_ok())
+        [FIFO, STATE].iter().any(|name| rustix::fs::access(self.path(name), rustix::fs::Access::EXISTS).is_ok())
     }
 
     /// Whether the record is a remain of an earlier boot of the machine: by what it says, or because it is torn.
@@ -179,7 +183,7 @@ impl Files {
         // A process that nobody knows, since its maker was killed before it could write its number down, waits at the other
         // end, and sees this one come and go.
         let end = rustix::fs::open(self.fifo(), OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
-        for name in [FIFO, CONFIG, STATE] {
+        for name in [FIFO, STATE] {
             let path = self.path(name);
             match rustix::fs::unlink(&path) {
                 Ok(()) => found = true,
@@ -191,21 +195,73 @@ impl Files {
         Ok(found)
     }
 
+    /// Makes the file, or replaces it as a whole.
+    pub(crate) fn write(&self, record: &Record, spec: &Spec) -> Result<()> {
+        let path = self.path(STATE);
+        let lines = line(spec).and_then(|first| Ok([first, line(record)?].concat()));
+        lines
+            .and_then(|lines| sys::file::replace(&path, &lines, 0o600, Durability::Volatile))
+            .map_err(|source| failed("writing", &path, source))
+    }
+
+    /// Writes a record that counts from now on.
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
-        write(&self.path(STATE), record)
+        let path = self.path(STATE);
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        let written =
+            line(record).and_then(|line| sys::file::write_all(&rustix::fs::open(&path, flags, Mode::empty())?, &line));
+        written.map_err(|source| failed("writing", &path, source))
     }
 
+    /// Record and configuration.
+    pub(crate) fn read(&self) -> Result<(Record, Spec)> {
+        let text = self.text()?;
+        Ok((self.record(&text)?, self.spec(&text)?))
+    }
+
+    /// The record, if need be from a file whose configuration is torn.
     pub(crate) fn read_record(&self) -> Result<Record> {
-        read(&self.path(STATE), &self.id)
+        self.record(&self.text()?)
     }
 
-    pub(crate) fn write_spec(&self, spec: &Spec) -> Result<()> {
-        write(&self.path(CONFIG), spec)
-    }
-
+    /// The configuration, if need be from a file whose record is torn.
     pub(crate) fn read_spec(&self) -> Result<Spec> {
-        read(&self.path(CONFIG), &self.id)
+        self.spec(&self.text()?)
     }
+
+    fn text(&self) -> Result<Vec<u8>> {
+        let path = self.path(STATE);
+        match std::fs::read(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(self.id.clone())),
+            text => text.map_err(|source| failed("reading", &path, source)),
+        }
+    }
+
+    fn spec(&self, text: &[u8]) -> Result<Spec> {
+        self.parse(lines(text).next(), "the configuration")
+    }
+
+    fn record(&self, text: &[u8]) -> Result<Record> {
+        self.parse(lines(text).skip(1).last(), "the record")
+    }
+
+    fn parse<T: DeserializeOwned>(&self, line: Option<&[u8]>, what: &str) -> Result<T> {
+        let damaged = |reason: String| Error::Damaged { id: self.id.clone(), path: self.path(STATE), reason };
+        let line = line.ok_or_else(|| damaged(format!("{what} is missing")))?;
+        serde_json::from_slice(line).map_err(|error| damaged(format!("{what}: {error}")))
+    }
+}
+
+/// A value as a line.
+fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// All lines that have an end.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\n"))
 }
 
 impl Record {
@@ -218,25 +274,6 @@ impl Record {
 /// The kernel's name for this boot; empty where it does not say.
 pub(crate) fn current_boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
-}
-
-fn write(path: &Path, value: &impl Serialize) -> Result<()> {
-    serde_json::to_vec(value)
-        .map_err(io::Error::from)
-        .and_then(|bytes| sys::file::replace(path, &bytes, 0o600, Durability::Volatile))
-        .map_err(|source| failed("writing", path, source))
-}
-
-fn read<T: serde::de::DeserializeOwned>(path: &Path, id: &str) -> Result<T> {
-    match std::fs::read(path) {
-        Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(id.to_owned())),
-        Err(source) => Err(failed("reading", path, source)),
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| Error::Damaged {
-            id: id.to_owned(),
-            path: path.to_owned(),
-            reason: if bytes.is_empty() { "it is empty".to_owned() } else { error.to_string() },
-        }),
-    }
 }
 
 fn failed(operation: &'static str, path: &Path, source: io::Error) -> Error {
