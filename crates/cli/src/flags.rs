@@ -18,7 +18,7 @@ pub(crate) use catalog::{COMMANDS, GROUPS, find, global_flags};
 pub(crate) use help::{group_page, page, root_page};
 pub(crate) use parse::{Parsed, parse, parse_global};
 pub(crate) use value::Values;
-pub(crate) use value::{parse_bytes, parse_duration};
+pub(crate) use value::parse_bytes;
 
 use crate::Invocation;
 use crate::error::Error;

@@ -5,6 +5,7 @@
 
 pub mod descriptor;
 pub mod digest;
+pub mod go;
 pub mod image_config;
 pub mod manifest;
 pub mod media_type;

@@ -25,6 +25,7 @@ use syscalls::{Sysno, syscall};
 // initialization).
 #[cfg(target_arch = "x86_64")]
 core::arch::global_asm!(
+    ".pushsection .text.gantry_start, \"ax\", @progbits",
     ".globl gantry_start",
     "gantry_start:",
     "xor ebp, ebp",
@@ -33,10 +34,12 @@ core::arch::global_asm!(
     "call {before}",
     "mov rdx, r12",
     "jmp _start",
+    ".popsection",
     before = sym before,
 );
 #[cfg(target_arch = "aarch64")]
 core::arch::global_asm!(
+    ".pushsection .text.gantry_start, \"ax\", @progbits",
     ".globl gantry_start",
     "gantry_start:",
     "mov x29, #0",
@@ -45,6 +48,7 @@ core::arch::global_asm!(
     "bl {before}",
     "mov x0, x19",
     "b _start",
+    ".popsection",
     before = sym before,
 );
 

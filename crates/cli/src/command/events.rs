@@ -91,7 +91,7 @@ pub(super) fn when(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
     }
-    if let Ok(nanos) = crate::flags::parse_duration(text) {
+    if let Ok(nanos) = oci::go::parse_duration(text) {
         let time = Timestamp::now().as_nanosecond() - i128::from(nanos);
         return Ok(seconds(time));
     }

@@ -72,7 +72,7 @@ impl Values {
 
     /// Nanoseconds, or 0.
     pub(crate) fn duration(&self, name: &str) -> i64 {
-        self.last(name).map_or(0, |text| parse_duration(text).unwrap_or(0))
+        self.last(name).map_or(0, |text| oci::go::parse_duration(text).unwrap_or(0))
     }
 
     /// Processors in units of 10^-9, or 0.
@@ -109,7 +109,7 @@ fn check(flag: &Flag, value: &str) -> Result<(), String> {
         Kind::Decimal => parse_processors(value).map(drop),
         Kind::Bytes if value == "-1" && flag.name == "memory-swap" => Ok(()),
         Kind::Bytes => parse_bytes(value).map(drop),
-        Kind::Duration => parse_duration(value).map(drop),
+        Kind::Duration => oci::go::parse_duration(value).map(drop),
         Kind::Filter if !value.is_empty() && !value.contains('=') => {
             Err("bad format of filter (expected name=value)".into())
         }
@@ -200,47 +200,6 @@ pub(crate) fn parse_bytes(text: &str) -> Result<i64, String> {
     Ok((amount * 1024_f64.powi(power)) as i64)
 }
 
-/// Go's `time.ParseDuration`, in nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Result<i64, String> {
-    let quoted = go::quote(text);
-    let invalid = || format!("time: invalid duration {quoted}");
-    let (sign, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) if text.starts_with('-') => (-1.0, rest),
-        Some(rest) => (1.0, rest),
-        None => (1.0, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let amount: f64 = rest[..digits].parse().map_err(|_| invalid())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let nanos = match &rest[..unit] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "" => return Err(format!("time: missing unit in duration {quoted}")),
-            other => return Err(format!("time: unknown unit {} in duration {quoted}", go::quote(other))),
-        };
-        total += amount * nanos;
-        rest = &rest[unit..];
-    }
-    if total > i64::MAX as f64 {
-        return Err(invalid());
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    Ok((sign * total) as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,16 +214,6 @@ mod tests {
         assert_eq!(parse_bytes("-1").unwrap_err(), "invalid size: '-1'");
         assert_eq!(parse_bytes("5xyz").unwrap_err(), "invalid suffix: 'xyz'");
         assert!(parse_bytes("5mm").is_err() && parse_bytes("5i").is_err() && parse_bytes("").is_err());
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("1m30s"), Ok(90_000_000_000));
-        assert_eq!(parse_duration("1.5h"), Ok(5_400_000_000_000));
-        assert_eq!(parse_duration("-5ms"), Ok(-5_000_000));
-        assert_eq!(parse_duration("5").unwrap_err(), "time: missing unit in duration \"5\"");
-        assert_eq!(parse_duration("5y").unwrap_err(), "time: unknown unit \"y\" in duration \"5y\"");
-        assert_eq!(parse_duration("x").unwrap_err(), "time: invalid duration \"x\"");
     }
 
     #[test]

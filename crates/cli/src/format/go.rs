@@ -1,28 +1,8 @@
 //! How Go writes things that users see: quoted strings and the errors of `strconv`.
 
-use std::fmt::Write;
 use std::num::IntErrorKind;
 
-/// `%q`.
-pub(crate) fn quote(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                // Writing to a string cannot fail.
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
+pub(crate) use oci::go::quote;
 
 /// The error of `strconv.FUNCTION` for a text that is no such thing.
 pub(crate) fn invalid_syntax(function: &str, text: &str) -> String {

@@ -48,44 +48,9 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     if values.next().is_some() {
         return Err(Error::invalid("more than one until filter specified"));
     }
-    if let Some(length) = go_duration(text) {
-        return Ok(Timestamp::now().checked_sub(length).ok());
+    // `0` is a time.
+    if let (true, Ok(nanoseconds)) = (text != "0", oci::go::parse_duration(text)) {
+        return Ok(Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(nanoseconds)).ok());
     }
     api::time::parse_query(text).map_err(Error::invalid)
-}
-
-/// `1h30m`, `45s`, `100ms` as Go reads it.
-fn go_duration(text: &str) -> Option<std::time::Duration> {
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..end] {
-                "ns" => 1e-9,
-                "us" | "µs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[end..];
-    }
-    (!text.is_empty()).then(|| std::time::Duration::try_from_secs_f64(total).ok()).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lengths_of_time_are_gos() {
-        assert_eq!(go_duration("1h30m").unwrap().as_secs(), 5400);
-        assert_eq!(go_duration("100ms").unwrap().as_millis(), 100);
-        assert!(go_duration("5").is_none() && go_duration("").is_none() && go_duration("1x").is_none());
-    }
 }

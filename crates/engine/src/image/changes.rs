@@ -2,7 +2,7 @@
 
 use api::container::{Config, EmptyObject, HealthConfig};
 
-use super::words::{expand, json_list, parse_duration, split};
+use super::words::{expand, json_list, split};
 use crate::container::{merge, signal};
 use crate::error::{Error, Result};
 
@@ -264,7 +264,7 @@ fn health_flag(check: &mut HealthConfig, flag: &str) -> Result<()> {
     if value.is_empty() {
         return Err(Error::invalid(format!("missing a value on flag: {name}")));
     }
-    *field = parse_duration(value).map_err(Error::invalid)?;
+    *field = oci::go::parse_duration(value).map_err(Error::invalid)?;
     if *field != 0 && *field < MIN_DURATION {
         return Err(Error::invalid(format!("Interval {name:?} cannot be less than 1ms")));
     }

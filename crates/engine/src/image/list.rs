@@ -140,7 +140,7 @@ impl Period {
         let mut period = Self::default();
         for text in filters.get("until") {
             let bad = || Error::system(format!("failed to parse value as time or duration: {text:?}"));
-            let time = match super::words::parse_duration(text) {
+            let time = match oci::go::parse_duration(text) {
                 Ok(age) => Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(age)).map_err(|_| bad())?,
                 Err(_) => api::time::parse_query(text).ok().flatten().ok_or_else(bad)?,
             };

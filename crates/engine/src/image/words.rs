@@ -167,43 +167,6 @@ pub(super) fn json_list(text: &str) -> Option<Vec<String>> {
     if text.starts_with('[') { serde_json::from_str(text).ok() } else { None }
 }
 
-/// Go's durations, `1h30m`, `1.5s`, `0`: nanoseconds. The error is Go's.
-pub(super) fn parse_duration(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
-    let (sign, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) if text.starts_with('-') => (-1.0, rest),
-        Some(rest) => (1.0, rest),
-        None => (1.0, text),
-    };
-    if rest == "0" {
-        return Ok(0);
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let scale = match &rest[..end] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            "" => return Err(format!("time: missing unit in duration {text:?}")),
-            unit => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
-        };
-        rest = &rest[end..];
-        total += number * scale;
-    }
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // checked against the range
-    if total < i64::MAX as f64 { Ok((sign * total).round() as i64) } else { Err(invalid()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,27 +200,10 @@ mod tests {
         assert!(expand("${A", &env).is_err() && expand("${}", &env).is_err() && expand("${A:x}", &env).is_err());
     }
 
-    #[test]
-    fn durations_are_go_s() {
-        for (text, nanos) in [
-            ("5s", 5_000_000_000),
-            ("1h30m", 5_400_000_000_000),
-            ("1.5ms", 1_500_000),
-            ("0", 0),
-            ("-1s", -1_000_000_000),
-        ] {
-            assert_eq!(parse_duration(text), Ok(nanos));
-        }
-        assert_eq!(parse_duration("x"), Err("time: invalid duration \"x\"".into()));
-        assert_eq!(parse_duration("5"), Err("time: missing unit in duration \"5\"".into()));
-        assert_eq!(parse_duration("5y"), Err("time: unknown unit \"y\" in duration \"5y\"".into()));
-    }
-
     proptest::proptest! {
         #[test]
         fn never_panics(text in "[A-Za-z$\\{\\}:'\"\\\\ \\[\\]+?=.,-]{0,40}") {
             let _ = expand(&text, &["A=1".to_owned()]);
-            let _ = parse_duration(&text);
             let blanks = |c: char| c.is_whitespace();
             proptest::prop_assert_eq!(split(&text).concat().replace(blanks, ""), text.replace(blanks, ""));
         }

@@ -9,7 +9,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sys::cgroup::{Cgroup, OomWatch, Version};
 
 use super::commands::load;
-use super::grammar::duration_ms;
 use super::stats::{Event, Figures};
 use super::{Context, Failure, Outcome};
 use crate::Container;
@@ -93,9 +92,8 @@ fn print(event: &Event<'_>) -> Result<(), Failure> {
 
 /// The parser has checked that it is a length of time.
 fn interval(text: &str) -> Result<Duration, Failure> {
-    let milliseconds = duration_ms(text).unwrap_or_default();
-    if milliseconds <= 0.0 {
-        return Err("duration interval must be greater than 0".into());
+    match oci::go::parse_duration(text).unwrap_or_default().try_into() {
+        Ok(nanoseconds @ 1..) => Ok(Duration::from_nanos(nanoseconds)),
+        _ => Err("duration interval must be greater than 0".into()),
     }
-    Ok(Duration::try_from_secs_f64(milliseconds / 1000.0)?)
 }

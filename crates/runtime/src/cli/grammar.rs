@@ -44,7 +44,7 @@ impl Flag {
         let valid = match self.kind {
             Kind::Text | Kind::Texts => true,
             Kind::Number | Kind::Numbers => value.parse::<i64>().is_ok(),
-            Kind::Duration => duration_ms(value).is_some(),
+            Kind::Duration => oci::go::parse_duration(value).is_ok(),
             Kind::Switch if boolean(value).is_some() => true,
             Kind::Switch => return Err(format!("invalid boolean value {value:?} for -{called}: parse error")),
         };
@@ -58,36 +58,6 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Milliseconds in a text such as `1m30s` or `1.5s`; negative ones are allowed by the grammar.
-pub(super) fn duration_ms(text: &str) -> Option<f64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0.0);
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let unit_at = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(unit_at);
-        let next = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(next);
-        let milliseconds = match unit {
-            "ns" => 1e-6,
-            "us" | "µs" | "μs" => 1e-3,
-            "ms" => 1.0,
-            "s" => 1e3,
-            "m" => 6e4,
-            "h" => 3.6e6,
-            _ => return None,
-        };
-        total += number.parse::<f64>().ok()? * milliseconds;
-        rest = after;
-    }
-    (!text.is_empty()).then_some(sign * total)
 }
 
 /// Flags and arguments as they were given.
@@ -325,17 +295,6 @@ mod tests {
         assert_eq!(value.message, "invalid value \"x\" for flag -preserve-fds: parse error");
         assert_eq!(value.global.value("root"), Some("/x"));
         assert_eq!(error("run -d=no a").message, "invalid boolean value \"no\" for -d: parse error");
-    }
-
-    #[test]
-    fn lengths_of_time() {
-        assert_eq!(duration_ms("1m30s"), Some(90_000.0));
-        assert_eq!(duration_ms("1.5s"), Some(1500.0));
-        assert_eq!(duration_ms("-5ms"), Some(-5.0));
-        assert_eq!(
-            (duration_ms("5"), duration_ms(""), duration_ms("s"), duration_ms("0")),
-            (None, None, None, Some(0.0))
-        );
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Watched {
 
 impl Watched {
     fn new(bundle: &mut Bundle) -> Option<Self> {
-        let path = bundle.own_runtime("runc")?;
+        let path = bundle.own_runtime("watched")?;
         Some(Self { content: fs::read(&path).unwrap(), path })
     }
 }
