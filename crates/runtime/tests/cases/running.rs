@@ -38,9 +38,11 @@ fn real_time_signals() {
     for signal in names {
         let mut bundle = Bundle::new("rt");
         // Without a pid namespace of its own they have their effect, which is an end.
-        bundle.without_namespace("pid").args(&["/bin/sleep", "1000"]);
+        bundle.without_namespace("pid").script("echo up; exec sleep 1000");
         bundle.create();
         bundle.start();
+        // Before that it is runc's own process, which catches every signal.
+        eventually("the program runs", || bundle.output().contains("up"));
         assert_eq!(bundle.call(&["kill", &bundle.id, signal]).code, 0, "{signal}");
         bundle.wait_stopped();
     }
