@@ -27,7 +27,7 @@ use crate::container::transitions::Status;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use files::Files;
-use line::{Format, Verdict};
+use line::{Format, Frames, Verdict};
 
 /// Which lines, and how, as the Engine API has it.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,9 @@ pub struct LogsOptions {
     pub since: Option<Timestamp>,
     /// Not after.
     pub until: Option<Timestamp>,
+    /// Lines of one stream may share a frame, for a client that only copies them. A frame is a system call there, so that
+    /// it takes ten times as long by single lines; but many clients take a frame for a line, as dockerd makes them.
+    pub joined: bool,
 }
 
 /// Lines of a log.
@@ -80,6 +83,7 @@ impl Engine {
         let tty = record.config.tty;
         let format = Format {
             framed: !tty,
+            joined: options.joined,
             stdout: options.stdout,
             stderr: options.stderr,
             timestamps: options.timestamps,
@@ -163,9 +167,9 @@ struct Reader {
 impl Reader {
     /// The next lines; empty when there are none (yet).
     fn read(&mut self) -> io::Result<Bytes> {
-        let mut out = Vec::new();
+        let mut out = Frames::default();
         let Self { files, format, over } = self;
-        while !*over && out.len() < PIECE {
+        while !*over && out.bytes.len() < PIECE {
             let more = files.lines(|line| {
                 if !*over && format.render(line, &mut out) == Verdict::Beyond {
                     *over = true;
@@ -176,7 +180,7 @@ impl Reader {
                 break;
             }
         }
-        Ok(out.into())
+        Ok(out.bytes.into())
     }
 }
 

@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 use support::Engine;
@@ -51,6 +51,35 @@ fn a_graceful_stop_leaves_containers_running() {
     engine.up();
     assert_eq!(engine.inspect("stays")["State"]["Pid"], pid);
     engine.ok(&["rm", "-f", "stays"]);
+}
+
+/// Docker's command line copies text, so that lines may share a frame there; for other clients a frame is a line.
+#[test]
+fn a_frame_of_logs_is_a_line_but_for_command_lines() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    engine.ok(&["run", "--name", "talks", "busybox", "sh", "-c", "echo one; echo two; echo three"]);
+    let frames = |client: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(engine.path("sock")).expect("the engine");
+        let request = format!("GET /containers/talks/logs?stdout=1 HTTP/1.0\r\nUser-Agent: {client}\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let body = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a body") + 4;
+        let (mut rest, mut texts) = (&answer[body..], Vec::new());
+        while let [1, 0, 0, 0, a, b, c, d, ..] = rest {
+            let end = 8 + u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            texts.push(String::from_utf8_lossy(&rest[8..end]).into_owned());
+            rest = &rest[end..];
+        }
+        assert!(rest.is_empty(), "{rest:?}");
+        texts
+    };
+    assert_eq!(frames("docker-sdk-python/7.1.0"), ["one\n", "two\n", "three\n"]);
+    for client in ["Docker-Client/28.2.2 (linux)", "Gantry-Client/0.1.0 (linux)"] {
+        assert_eq!(frames(client), ["one\ntwo\nthree\n"], "{client}");
+    }
+    engine.ok(&["rm", "talks"]);
 }
 
 fn wait_for_end(pid: i64) {

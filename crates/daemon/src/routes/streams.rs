@@ -28,6 +28,8 @@ async fn logs(request: Request) -> Outcome<Reply> {
         tail: query.get("tail").to_owned(),
         since: query.time("since")?,
         until: query.time("until")?,
+        // Docker's command line, and the one of this program.
+        joined: ["Docker-Client/", "Gantry-Client/"].iter().any(|name| request.header("user-agent").starts_with(name)),
     };
     if !options.stdout && !options.stderr {
         return Err(Failure::bad_request("Bad parameters: you must choose at least one stream"));

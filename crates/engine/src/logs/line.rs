@@ -12,12 +12,43 @@ use serde::Deserialize;
 pub(super) struct Format {
     /// Each line behind a header that names its stream.
     pub(super) framed: bool,
+    /// Lines of one stream that follow each other may share a header.
+    pub(super) joined: bool,
     pub(super) stdout: bool,
     pub(super) stderr: bool,
     pub(super) timestamps: bool,
     pub(super) details: bool,
     pub(super) since: Option<Bound>,
     pub(super) until: Option<Bound>,
+}
+
+/// Where a frame takes no further line: clients begin with room for 32 KiB.
+const FULL: usize = 16 << 10;
+
+/// Frames behind each other, or raw lines.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    pub(super) bytes: Vec<u8>,
+    /// Where the last frame begins.
+    last: usize,
+}
+
+impl Frames {
+    /// Begins a frame of a stream, unless the last one may be gone on with.
+    fn open(&mut self, kind: u8, joined: bool) {
+        let goes_on = joined && self.bytes.len() - self.last < FULL && self.bytes.get(self.last) == Some(&kind);
+        if !goes_on {
+            self.last = self.bytes.len();
+            self.bytes.extend_from_slice(&[kind, 0, 0, 0, 0, 0, 0, 0]);
+        }
+    }
+
+    /// Fills in the length of the last frame.
+    fn close(&mut self) {
+        // A line is far below 4 GiB.
+        let length = (self.bytes.len() - self.last - 8) as u32;
+        self.bytes[self.last + 4..self.last + 8].copy_from_slice(&length.to_be_bytes());
+    }
 }
 
 /// What a line means for those after it.
@@ -92,7 +123,7 @@ const TIME: &[u8] = b"\"time\":\"";
 
 impl Format {
     /// Appends the line to `out`, if it is wanted. What is no line of a log is left out.
-    pub(super) fn render(&self, line: &[u8], out: &mut Vec<u8>) -> Verdict {
+    pub(super) fn render(&self, line: &[u8], out: &mut Frames) -> Verdict {
         match take_apart(line) {
             Some(parts) => self.render_parts(&parts, out),
             None => match serde_json::from_slice::<Loose<'_>>(line) {
@@ -102,27 +133,27 @@ impl Format {
         }
     }
 
-    fn render_parts(&self, parts: &Parts<'_>, out: &mut Vec<u8>) -> Verdict {
+    fn render_parts(&self, parts: &Parts<'_>, out: &mut Frames) -> Verdict {
         let (skip, verdict) = self.judge(parts.stderr, parts.time);
         if skip {
             return verdict;
         }
         let attributes = || serde_json::from_slice(parts.attributes).unwrap_or_default();
-        let start = self.begin(parts.stderr, parts.time, attributes, out);
-        unescape(parts.text, out);
-        self.end(start, out);
+        self.begin(parts.stderr, parts.time, attributes, out);
+        unescape(parts.text, &mut out.bytes);
+        self.end(out);
         Verdict::More
     }
 
-    fn render_loose(&self, loose: &Loose<'_>, out: &mut Vec<u8>) -> Verdict {
+    fn render_loose(&self, loose: &Loose<'_>, out: &mut Frames) -> Verdict {
         let stderr = loose.stream == "stderr";
         let (skip, verdict) = self.judge(stderr, &loose.time);
         if skip {
             return verdict;
         }
-        let start = self.begin(stderr, &loose.time, || loose.attrs.clone().unwrap_or_default(), out);
-        out.extend_from_slice(loose.log.as_bytes());
-        self.end(start, out);
+        self.begin(stderr, &loose.time, || loose.attrs.clone().unwrap_or_default(), out);
+        out.bytes.extend_from_slice(loose.log.as_bytes());
+        self.end(out);
         Verdict::More
     }
 
@@ -141,18 +172,12 @@ impl Format {
         (!wanted, Verdict::More)
     }
 
-    /// Everything before the text; returns where the line began.
-    fn begin(
-        &self,
-        stderr: bool,
-        time: &str,
-        attributes: impl FnOnce() -> BTreeMap<String, String>,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let start = out.len();
+    /// Everything before the text.
+    fn begin(&self, stderr: bool, time: &str, attributes: impl FnOnce() -> BTreeMap<String, String>, out: &mut Frames) {
         if self.framed {
-            out.extend_from_slice(&[1 + u8::from(stderr), 0, 0, 0, 0, 0, 0, 0]);
+            out.open(1 + u8::from(stderr), self.joined);
         }
+        let out = &mut out.bytes;
         if self.timestamps {
             match Bound::read(time) {
                 Some(Bound { seconds, nanoseconds }) => {
@@ -174,15 +199,11 @@ impl Format {
             }
             out.push(b' ');
         }
-        start
     }
 
-    /// Fills in the length.
-    fn end(&self, start: usize, out: &mut [u8]) {
+    fn end(&self, out: &mut Frames) {
         if self.framed {
-            // A line is far below 4 GiB.
-            let length = (out.len() - start - 8) as u32;
-            out[start + 4..start + 8].copy_from_slice(&length.to_be_bytes());
+            out.close();
         }
     }
 }

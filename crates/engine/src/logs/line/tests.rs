@@ -1,12 +1,20 @@
 use super::*;
 
-const BOTH: Format =
-    Format { framed: false, stdout: true, stderr: true, timestamps: false, details: false, since: None, until: None };
+const BOTH: Format = Format {
+    framed: false,
+    joined: false,
+    stdout: true,
+    stderr: true,
+    timestamps: false,
+    details: false,
+    since: None,
+    until: None,
+};
 
 fn render(format: &Format, line: &str) -> String {
-    let mut out = Vec::new();
+    let mut out = Frames::default();
     format.render(line.as_bytes(), &mut out);
-    String::from_utf8(out).unwrap()
+    String::from_utf8(out.bytes).unwrap()
 }
 
 fn time(text: &str) -> Option<Bound> {
@@ -28,13 +36,36 @@ fn text_is_unescaped() {
 
 #[test]
 fn frames_name_the_stream_and_the_length() {
-    let mut out = Vec::new();
+    let mut out = Frames::default();
     let format = Format { framed: true, ..BOTH };
     format.render(LINE.as_bytes(), &mut out);
     format.render(WITH_ATTRIBUTES.as_bytes(), &mut out);
-    assert_eq!(out, b"\x01\0\0\0\0\0\0\x06a \"b\"\n\x02\0\0\0\0\0\0\x02x\n");
+    assert_eq!(out.bytes, b"\x01\0\0\0\0\0\0\x06a \"b\"\n\x02\0\0\0\0\0\0\x02x\n");
     let only_stderr = Format { stdout: false, ..BOTH };
     assert_eq!(render(&only_stderr, LINE) + &render(&only_stderr, WITH_ATTRIBUTES), "x\n");
+}
+
+#[test]
+fn lines_of_one_stream_share_a_frame_up_to_its_size() {
+    let format = Format { framed: true, joined: true, ..BOTH };
+    let mut out = Frames::default();
+    for line in [LINE, LINE, WITH_ATTRIBUTES, LINE] {
+        format.render(line.as_bytes(), &mut out);
+    }
+    let expected = b"\x01\0\0\0\0\0\0\x0ca \"b\"\na \"b\"\n\x02\0\0\0\0\0\0\x02x\n\x01\0\0\0\0\0\0\x06a \"b\"\n";
+    assert_eq!(out.bytes, expected);
+    let mut out = Frames::default();
+    for _ in 0..10_000 {
+        format.render(LINE.as_bytes(), &mut out);
+    }
+    let (mut rest, mut texts) = (&out.bytes[..], 0);
+    while let [1, 0, 0, 0, length @ ..] = rest {
+        let length = u32::from_be_bytes(*length.first_chunk().unwrap()) as usize;
+        assert!(length < FULL + 6 && length.is_multiple_of(6), "{length}");
+        texts += length;
+        rest = &rest[8 + length..];
+    }
+    assert_eq!((rest.len(), texts), (0, 60_000));
 }
 
 #[test]
@@ -52,7 +83,7 @@ fn bounds_in_time() {
     assert_eq!(render(&since("2026-11-24T10:28:46.70659936Z"), LINE), "");
     assert_eq!(render(&since("2026-11-24T10:28:46.70659935Z"), LINE), "a \"b\"\n");
     assert_eq!(render(&since("2026-11-24T10:28:45.9Z"), LINE), "a \"b\"\n");
-    let until = |text| Format { until: time(text), ..BOTH }.render(LINE.as_bytes(), &mut Vec::new());
+    let until = |text| Format { until: time(text), ..BOTH }.render(LINE.as_bytes(), &mut Frames::default());
     assert_eq!(until("2026-11-24T10:28:46.70659935Z"), Verdict::More);
     assert_eq!(until("2026-11-24T10:28:46.7Z"), Verdict::Beyond);
     // An offset is another way to say the same.
