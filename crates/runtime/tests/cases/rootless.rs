@@ -489,7 +489,7 @@ fn the_users_own_program_is_out_of_reach() {
     }
     let mut user = User::new("rlsealed");
     let program = user.own_directory("programs").join("runc");
-    fs::copy(runtime().get_program(), &program).unwrap();
+    crate::support::copy_program(runtime().get_program().as_ref(), &program);
     user.own(&program);
     let size = fs::metadata(&program).unwrap().len();
     // The program of this process is the runtime's, until it is executed: whoever opens it may keep it.

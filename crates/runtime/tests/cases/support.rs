@@ -53,7 +53,7 @@ impl Bundle {
             fs::create_dir_all(root.join(name)).unwrap();
         }
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        fs::copy(busybox.expect("the package busybox-static is installed"), root.join("bin/busybox")).unwrap();
+        copy_program(busybox.expect("the package busybox-static is installed").as_ref(), &root.join("bin/busybox"));
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }

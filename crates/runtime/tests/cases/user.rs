@@ -115,7 +115,7 @@ impl User {
         fs::create_dir_all(&directory).unwrap();
         let copy = directory.join(program.file_name().unwrap());
         if !copy.exists() && fs::hard_link(program, &copy).is_err() {
-            fs::copy(program, &copy).unwrap();
+            crate::support::copy_program(program, &copy);
         }
         copy
     }
