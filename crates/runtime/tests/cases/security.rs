@@ -151,6 +151,40 @@ fn a_filter_on_system_calls() {
     }
 }
 
+/// As one that was written down years ago: what has come to the kernel since is forbidden, also to the runtime's process.
+#[test]
+fn a_filter_that_knows_no_new_calls() {
+    let later = [
+        "close_range",
+        "openat2",
+        "faccessat2",
+        "statx",
+        "clone3",
+        "pidfd_open",
+        "pidfd_send_signal",
+        "mount_setattr",
+        "open_tree",
+        "move_mount",
+        "execveat",
+        "rseq",
+    ];
+    for no_new_privileges in [false, true] {
+        let mut bundle = Bundle::new("oldfilter");
+        bundle.set("/process/noNewPrivileges", json!(no_new_privileges)).set(
+            "/linux/seccomp",
+            json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": later, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]
+            }),
+        );
+        assert_eq!(bundle.script("echo run").run().lines(), ["run"]);
+        bundle.args(&["/bin/sleep", "1000"]);
+        bundle.create();
+        bundle.start();
+        assert_eq!(bundle.exec(&["/bin/echo", "exec"]).lines(), ["exec"]);
+    }
+}
+
 #[test]
 fn a_filter_that_kills() {
     let mut bundle = Bundle::new("sigsys");
