@@ -55,7 +55,9 @@ fn limits_that_a_neighbour_changes() {
     for _ in 0..rounds(40) {
         // A file that is cut, or a missing answer, would be a panic or a wait without end.
         let output = bundle.exec(&["/bin/true"]);
-        assert!([0, 1, 126, 127, 255].contains(&output.code) || output.code > 128, "{output:?}");
+        // Without a descriptor for its own use a Go program ends with 2.
+        let is_end = [0, 1, 126, 127, 255].contains(&output.code) || output.code == 2 && is_reference();
+        assert!(is_end || output.code > 128, "{output:?}");
     }
     let found = attacker::stop(&bundle);
     assert_eq!(found["raised"], ["0"]);
