@@ -27,45 +27,48 @@ pub fn quote(text: &str) -> String {
 /// `time.ParseDuration`: nanoseconds in `1h30m`, `1.5s`, `-5ms` or `0`. Errors are Go's, with the text in them.
 pub fn parse_duration(text: &str) -> Result<i64, String> {
     let invalid = || format!("time: invalid duration {}", quote(text));
-    let (sign, mut rest) = match text.strip_prefix(['-', '+']) {
-        Some(rest) if text.starts_with('-') => (-1.0, rest),
-        Some(rest) => (1.0, rest),
-        None => (1.0, text),
-    };
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {
         return Ok(0);
     }
     if rest.is_empty() {
         return Err(invalid());
     }
-    let mut total = 0.0;
+    let is_of_number = |c: char| c.is_ascii_digit() || c == '.';
+    let mut total: i64 = 0;
     while !rest.is_empty() {
         let (number, after) = rest.split_at(rest.find(|c| !is_of_number(c)).unwrap_or(rest.len()));
-        let number: f64 = number.parse().map_err(|_| invalid())?;
-        let (unit, after) = after.split_at(after.find(is_of_number).unwrap_or(after.len()));
-        total += number
-            * match unit {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                "" => return Err(format!("time: missing unit in duration {}", quote(text))),
-                other => return Err(format!("time: unknown unit {} in duration {}", quote(other), quote(text))),
-            };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let (fraction, second) = fraction.split_once('.').map_or((fraction, false), |(fraction, _)| (fraction, true));
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(invalid());
+        }
+        // A second point ends the number.
+        let end = if second { 0 } else { after.find(is_of_number).unwrap_or(after.len()) };
+        let (unit, after) = after.split_at(end);
+        let unit = match unit {
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "" => return Err(format!("time: missing unit in duration {}", quote(text))),
+            other => return Err(format!("time: unknown unit {} in duration {}", quote(other), quote(text))),
+        };
+        total = scaled(whole, fraction, unit).and_then(|part| total.checked_add(part)).ok_or_else(invalid)?;
         rest = after;
     }
-    if total > i64::MAX as f64 {
-        return Err(invalid());
-    }
-    // As Go does: what is less than a nanosecond is cut.
-    #[allow(clippy::cast_possible_truncation)]
-    Ok((sign * total) as i64)
+    Ok(if text.starts_with('-') { -total } else { total })
 }
 
-fn is_of_number(c: char) -> bool {
-    c.is_ascii_digit() || c == '.'
+/// So many units, without the error that a product of two binary fractions has. What is less than one is cut.
+fn scaled(whole: &str, fraction: &str, unit: i64) -> Option<i64> {
+    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    // More digits than these say nothing about nanoseconds.
+    let digits = fraction.get(..fraction.len().min(18)).filter(|digits| !digits.is_empty()).unwrap_or("0");
+    let part = digits.parse::<i128>().ok()? * i128::from(unit) / 10_i128.pow(digits.len().try_into().ok()?);
+    whole.checked_mul(unit)?.checked_add(part.try_into().ok()?)
 }
 
 #[cfg(test)]
@@ -79,6 +82,11 @@ mod tests {
             ("1h30m", 5_400_000_000_000),
             ("1.5h", 5_400_000_000_000),
             ("1.5ms", 1_500_000),
+            ("1.001s", 1_001_000_000),
+            ("0.3ns", 0),
+            (".5s", 500_000_000),
+            ("5.s", 5_000_000_000),
+            ("0.1234567890123456789012s", 123_456_789),
             ("0", 0),
             ("+0", 0),
             ("-5ms", -5_000_000),
@@ -89,7 +97,9 @@ mod tests {
             ("x", "time: invalid duration \"x\""),
             ("", "time: invalid duration \"\""),
             ("-", "time: invalid duration \"-\""),
-            ("1.1.1s", "time: invalid duration \"1.1.1s\""),
+            (".s", "time: invalid duration \".s\""),
+            ("1.1.1s", "time: missing unit in duration \"1.1.1s\""),
+            ("..s", "time: invalid duration \"..s\""),
             ("9999999h", "time: invalid duration \"9999999h\""),
             ("5", "time: missing unit in duration \"5\""),
             ("5y", "time: unknown unit \"y\" in duration \"5y\""),
@@ -101,5 +111,12 @@ mod tests {
     #[test]
     fn quotes() {
         assert_eq!(quote("a\"\\\n\u{1}é"), "\"a\\\"\\\\\\n\\x01é\"");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "[-+0-9.numshµ ]{0,40}") {
+            let _ = parse_duration(&text);
+        }
     }
 }

@@ -379,7 +379,6 @@ impl Container {
                     return Err(error);
                 }
                 self.record.class = Some(class);
-                self.files.write_record(&self.record)?;
             }
         }
         let kept = self.spec.linux.get_or_insert_with(Default::default).intel_rdt.get_or_insert_with(Default::default);

@@ -324,7 +324,7 @@ fn refuse_used(directory: &Path) -> Result<()> {
 /// A new cpuset is empty, and nobody may enter it until it has processors and memory nodes (cpuset(7)).
 ///
 /// Writing them takes longer the more sets there are: the kernel compares all siblings and rebuilds its scheduling domains.
-/// So a set that is made here hands its own down to those that are made in it, which costs nothing
+/// So a set that is made here hands its own down to those that are made in it, which is one comparison and no rebuilding
 /// (`cgroup.clone_children`, Documentation/admin-guide/cgroup-v1/cgroups.rst).
 fn inherit_cpuset(parent: &Path, child: &Path, made: bool) -> Result<()> {
     let mut handed_down = true;

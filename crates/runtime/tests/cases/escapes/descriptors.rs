@@ -79,9 +79,9 @@ fn a_working_directory_by_descriptor_on_exec() {
 #[test]
 fn a_working_directory_that_the_image_makes_a_link() {
     let mut bundle = Bundle::new("fd-link");
-    bundle.set("/process/cwd", json!("/work/inside")).script(CLIMB);
+    bundle.set("/process/cwd", json!("/place/inside")).script(CLIMB);
     bundle.write();
-    let link = bundle.rootfs().join("work");
+    let link = bundle.rootfs().join("place");
     for number in 3..20 {
         let _ = fs::remove_file(&link);
         symlink(format!("/proc/self/fd/{number}/.."), &link).unwrap();
