@@ -160,9 +160,10 @@ fn neighbours() -> Vec<String> {
         }
         secrets.extend(fs::read(format!("/proc/{pid}/environ")).map(|_| "environ".to_owned()));
         secrets.extend(File::open(format!("/proc/{pid}/mem")).map(|_| "mem".to_owned()));
-        // It may have become the container's program while this was going on, which is no secret.
+        // It may have become the container's program while this was going on, which is no secret. Whether it is there is asked
+        // last: of one that ends in between, nothing says what it was.
         let process = Path::new("/proc").join(pid.to_string());
-        if !secrets.is_empty() && process.exists() && !is_own() {
+        if !secrets.is_empty() && !is_own() && process.exists() {
             found.extend(secrets);
         }
     });
