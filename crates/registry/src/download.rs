@@ -10,7 +10,7 @@ use bytes::Bytes;
 use oci::Descriptor;
 use oci::digest::Digest;
 use store::{Lease, Store};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::Options;
 use crate::error::{Error, Result};
@@ -54,13 +54,17 @@ pub(crate) async fn layer(
     let Layer { blob, diff_id, progress, alive } = layer;
     let (pieces, queue) = mpsc::channel(QUEUE);
     let (store, lease, descriptor, diff_id) = (store.clone(), lease.clone(), blob.clone(), diff_id.cloned());
+    let (begin, begun) = oneshot::channel();
     let thread = tokio::task::spawn_blocking(move || {
-        let taken = take_in(&store, &lease, &descriptor, diff_id.as_ref(), queue);
+        let taken = take_in(&store, &lease, &descriptor, diff_id.as_ref(), begin, queue);
         drop((lease, alive));
         taken
     });
-    let mut download = Download { remote, options, blob, progress, pieces: &pieces, offset: 0 };
-    let sent = download.run().await;
+    let sent = match begun.await {
+        // An earlier attempt left so much.
+        Ok(offset) => Download { remote, options, blob, progress, pieces: &pieces, offset }.run().await,
+        Err(_) => Err(Sent::Refused),
+    };
     if sent.is_ok() {
         progress.state(LayerStatus::VerifyingChecksum).await?;
         progress.state(LayerStatus::DownloadComplete).await?;
@@ -104,9 +108,9 @@ impl Download<'_> {
     /// Hands over all bytes of the blob, however many connections that takes within the limit.
     async fn run(&mut self) -> Result<(), Sent> {
         let mut attempts = 1;
-        loop {
+        while self.offset < self.blob.size {
             let error = match self.transfer().await {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(Sent::Failed(error)) if error.is_transient() => error,
                 Err(other) => return Err(other),
             };
@@ -117,6 +121,7 @@ impl Download<'_> {
             self.pause(delay(self.options, attempts)).await?;
             attempts += 1;
         }
+        Ok(())
     }
 
     /// Waits, and counts the seconds down as Docker does.
@@ -156,27 +161,31 @@ impl Download<'_> {
     }
 }
 
-/// The thread's part.
+/// The thread's part. Says first how much of the blob is here.
 fn take_in(
     store: &Store,
     lease: &Lease,
     blob: &Descriptor,
     diff_id: Option<&Digest>,
+    begin: oneshot::Sender<u64>,
     mut queue: mpsc::Receiver<Piece>,
 ) -> Result<()> {
     let mut target = match diff_id {
         Some(diff_id) => Target::Layer(Box::new(store.layer_ingest(lease, blob, diff_id).map_err(failed)?)),
-        None => Target::Blob(Box::new(store.ingest(lease).map_err(failed)?)),
+        None => Target::Blob(Box::new(store.blob_ingest(lease, blob).map_err(failed)?)),
     };
+    if begin.send(target.offset()).is_err() {
+        return Err(Error::Cancelled);
+    }
     loop {
         match queue.blocking_recv() {
             Some(Piece::Bytes(bytes)) => {
                 if target.write_all(&bytes).is_err() {
                     // It has ended early, and finish() says why.
-                    return target.finish(blob);
+                    return target.finish();
                 }
             }
-            Some(Piece::End) => return target.finish(blob),
+            Some(Piece::End) => return target.finish(),
             None => return Err(Error::Cancelled),
         }
     }
@@ -196,10 +205,17 @@ impl Target {
         }
     }
 
-    fn finish(self, blob: &Descriptor) -> Result<()> {
+    fn offset(&self) -> u64 {
+        match self {
+            Self::Layer(layer) => layer.offset(),
+            Self::Blob(blob) => blob.offset(),
+        }
+    }
+
+    fn finish(self) -> Result<()> {
         match self {
             Self::Layer(layer) => layer.finish().map(drop).map_err(failed),
-            Self::Blob(ingest) => ingest.finish(Some(&blob.digest)).map(drop).map_err(failed),
+            Self::Blob(ingest) => ingest.finish().map(drop).map_err(failed),
         }
     }
 }

@@ -392,6 +392,6 @@ fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest) -> Result<Descripto
     let mut gzip = GzEncoder::new(&mut blob, Compression::default());
     io::copy(&mut store.layer_tar(diff_id)?, &mut gzip).map_err(written)?;
     gzip.finish().map_err(written)?;
-    let (digest, size) = blob.finish(None)?;
+    let (digest, size) = blob.finish()?;
     Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
 }

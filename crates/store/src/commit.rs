@@ -12,8 +12,8 @@ use flate2::write::GzEncoder;
 use oci::digest::{Digest, Digester};
 use oci::{Descriptor, media_type};
 
+use crate::arrival::BlobFile;
 use crate::compression;
-use crate::content::BlobFile;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::layer::{self, Layer};
@@ -48,7 +48,7 @@ impl Store {
             .collect::<Result<Vec<_>>>()?;
         let stream = pack_layer(upper, lower, true);
         let unpacked = unpack::plain_layer(&self.0, stream)?;
-        layer::place(&self.0, lease, unpacked, None, None)
+        layer::place(&self.0, lease, unpacked, None)
     }
 
     /// The plain tar of a layer, to be read to its end: an error there says that it is not what its digest says.
@@ -154,7 +154,8 @@ struct Verifying<R> {
 
 impl<R: Read> Verifying<R> {
     fn new(stream: R, expected: Digest) -> Self {
-        Self { stream, digester: Some(Digester::sha256()), expected }
+        let digester = Some(Digester::new(expected.algorithm()));
+        Self { stream, digester, expected }
     }
 }
 

@@ -1,16 +1,17 @@
 //! Content by digest: documents inside the database, blobs as files, every byte verified on its way in.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci::digest::{Digest, Digester};
+use oci::Descriptor;
+use oci::digest::Digest;
 
+use crate::arrival::BlobFile;
 use crate::db::{self, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
-use crate::store::{INGEST, Inner, Store};
+use crate::store::Store;
 
 /// Stored content, to be read.
 #[derive(Debug)]
@@ -109,28 +110,56 @@ impl Store {
         Ok(digest)
     }
 
-    /// Begins to write a blob whose bytes come piece by piece.
+    /// Keeps a small document under the digest that it is to have, of whatever algorithm.
+    pub fn blob_put_as(&self, lease: &Lease, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if !digest.verifies(bytes) {
+            return Err(Error::WrongDigest { expected: digest.clone(), found: Digest::of(bytes) });
+        }
+        self.0.change(|change| {
+            change.txn.put(db::DOCUMENTS, digest.as_str(), bytes)?;
+            lease.hold(change.state, digest);
+            Ok(())
+        })
+    }
+
+    /// Begins to write a blob whose bytes come piece by piece, and whose digest nobody knows yet.
     pub fn ingest(&self, lease: &Lease) -> Result<Ingest> {
-        Ok(Ingest { lease: lease.clone(), file: BlobFile::create(&self.0)? })
+        Ok(Ingest { lease: lease.clone(), file: BlobFile::create(&self.0)?, expected: None })
+    }
+
+    /// Begins to write a blob that is announced, or goes on where an earlier attempt broke off: see [`Ingest::offset`].
+    pub fn blob_ingest(&self, lease: &Lease, blob: &Descriptor) -> Result<Ingest> {
+        let mut file = BlobFile::expecting(&self.0, blob)?;
+        file.replay(|_| true)?;
+        Ok(Ingest { lease: lease.clone(), file, expected: Some(blob.clone()) })
     }
 }
 
-/// A blob that is being written under a lease. Dropped before [`Ingest::finish`], it leaves nothing behind.
+/// A blob that is being written under a lease. Dropped before [`Ingest::finish`], it leaves nothing behind but, if it
+/// was announced, what came so far: the next attempt goes on with that.
 #[derive(Debug)]
 pub struct Ingest {
     lease: Lease,
     file: BlobFile,
+    expected: Option<Descriptor>,
 }
 
 impl Ingest {
-    /// Verifies the content and puts it in place under its SHA-256. Returns its digest and length.
-    pub fn finish(self, expected: Option<&Digest>) -> Result<(Digest, u64)> {
-        let Self { lease, file } = self;
+    /// How many bytes are here already: the next one that is written has this offset.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.file.size
+    }
+
+    /// Verifies the content and puts it in place. Returns its digest and length.
+    pub fn finish(self) -> Result<(Digest, u64)> {
+        let Self { lease, file, expected } = self;
         let inner = Arc::clone(&file.inner);
         let (digest, size) = (file.digester.clone().finish(), file.size);
-        if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            return Err(Error::WrongDigest { expected: expected.clone(), found: digest });
-        }
+        let file = match expected {
+            Some(expected) => file.verified(&expected)?,
+            None => file,
+        };
         inner.change(|change| {
             file.place(&digest)?;
             change.txn.put_json(db::BLOBS, digest.as_str(), &size)?;
@@ -148,83 +177,5 @@ impl Write for Ingest {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A file in `blobs/ingest` that is hashed while it is written.
-pub(crate) struct BlobFile {
-    pub(crate) inner: Arc<Inner>,
-    path: PathBuf,
-    file: File,
-    pub(crate) digester: Digester,
-    pub(crate) size: u64,
-    placed: bool,
-    /// A write failed: what is here is not what was meant.
-    broken: bool,
-}
-
-impl BlobFile {
-    pub(crate) fn create(inner: &Arc<Inner>) -> Result<Self> {
-        let path = inner.root.join(INGEST).join(inner.unique());
-        let file = File::create_new(&path).map_err(Error::file("creating", &path))?;
-        Ok(Self {
-            inner: Arc::clone(inner),
-            path,
-            file,
-            digester: Digester::sha256(),
-            size: 0,
-            placed: false,
-            broken: false,
-        })
-    }
-
-    /// Uses another hash function than SHA-256; before the first byte.
-    pub(crate) fn set_algorithm(&mut self, algorithm: oci::digest::Algorithm) {
-        self.digester = Digester::new(algorithm);
-    }
-
-    /// Moves the file to where its digest says. Behind the gate.
-    pub(crate) fn place(mut self, digest: &Digest) -> Result<()> {
-        if self.broken {
-            return Err(Error::file("writing", &self.path)(io::Error::from(io::ErrorKind::WriteZero)));
-        }
-        let target = self.inner.blob_path(digest);
-        fs::rename(&self.path, &target).map_err(Error::file("creating", &target))?;
-        self.placed = true;
-        Ok(())
-    }
-}
-
-impl Write for BlobFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match self.file.write(bytes) {
-            Ok(written) => written,
-            Err(error) => {
-                self.broken |= error.kind() != io::ErrorKind::Interrupted;
-                return Err(error);
-            }
-        };
-        self.digester.update(&bytes[..written]);
-        self.size += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for BlobFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BlobFile").field("path", &self.path).field("size", &self.size).finish_non_exhaustive()
-    }
-}
-
-impl Drop for BlobFile {
-    fn drop(&mut self) {
-        if !self.placed {
-            // It may already be gone with its directory; there is nobody to tell.
-            let _ = fs::remove_file(&self.path);
-        }
     }
 }

@@ -15,10 +15,10 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use oci::digest::Digest;
+use oci::digest::{Algorithm, Digest};
 use oci::{Descriptor, media_type};
 
-use crate::content::BlobFile;
+use crate::arrival::BlobFile;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
@@ -61,8 +61,8 @@ impl Store {
         Ok(self.0.read()?.get(db::LAYERS, diff_id.as_str())?.is_some())
     }
 
-    /// Begins to take in a layer as a registry sends it: write the bytes of the blob, then call
-    /// [`LayerIngest::finish`]. Blocking, for a thread of its own. Several may run at once, for the same layer too.
+    /// Begins to take in a layer as a registry sends it: write the bytes of the blob from [`LayerIngest::offset`] on, then
+    /// call [`LayerIngest::finish`]. Blocking, for a thread of its own. Several may run at once, for the same layer too.
     pub fn layer_ingest(&self, lease: &Lease, blob: &Descriptor, diff_id: &Digest) -> Result<LayerIngest> {
         LayerIngest::begin(&self.0, lease, Some(blob.clone()), Some(diff_id.clone()))
     }
@@ -71,8 +71,9 @@ impl Store {
     ///
     /// With `diff_id`, the content is verified. For layers whose tar can be packed again from their files.
     pub fn unpack_layer(&self, lease: &Lease, diff_id: Option<&Digest>, stream: impl Read + Send) -> Result<Layer> {
-        let unpacked = unpack::layer(&self.0, stream)?;
-        place(&self.0, lease, unpacked, diff_id, None)
+        let unpacked = unpack::layer(&self.0, stream, algorithm_of(diff_id))?;
+        check_diff_id(&unpacked, diff_id)?;
+        place(&self.0, lease, unpacked, None)
     }
 
     /// Takes in a root file system or layer as a tar in whatever compression (`docker import`, `docker load`), and
@@ -96,45 +97,92 @@ impl Store {
     }
 }
 
-/// A layer on its way in. Dropped before [`LayerIngest::finish`], it leaves nothing behind.
+/// A layer on its way in. Dropped before [`LayerIngest::finish`], it leaves nothing behind but, if the blob was
+/// announced, what came of it so far: the next attempt goes on with that.
 pub struct LayerIngest {
     lease: Lease,
     inner: Arc<Inner>,
     blob: BlobFile,
     expected: Option<Descriptor>,
     diff_id: Option<Digest>,
-    /// None once the unpacking side has ended early.
-    feed: Option<PipeWriter>,
+    unpacking: Unpacking,
     /// Why the blob could not be written (a full disk).
     failed: Option<io::Error>,
     /// The first bytes, which tell the compression.
     head: Vec<u8>,
-    worker: Option<JoinHandle<Result<Unpacked>>>,
+}
+
+/// The side that unpacks. Dropped, it is waited for, so that nothing goes on behind the back of who gave up.
+struct Unpacking {
+    /// None once it has ended early.
+    feed: Option<PipeWriter>,
+    thread: Option<JoinHandle<Result<Unpacked>>>,
+}
+
+impl Unpacking {
+    fn begin(inner: &Arc<Inner>, algorithm: Algorithm) -> Result<Self> {
+        let (feed, stream) = pipe::new();
+        let inner = Arc::clone(inner);
+        let thread = std::thread::Builder::new()
+            .name("layer-unpack".into())
+            .spawn(move || unpack::layer(&inner, stream, algorithm))
+            .map_err(|_| Error::Thread)?;
+        Ok(Self { feed: Some(feed), thread: Some(thread) })
+    }
+
+    /// Hands bytes over. An error says that it has ended.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let feed = self.feed.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+        feed.write_all(bytes).inspect_err(|_| self.feed = None)
+    }
+
+    /// Waits for its end, which it is told of if `is_whole`; says whether it had all bytes, and what became of them.
+    fn end(&mut self, is_whole: bool) -> (bool, Result<Unpacked>) {
+        let was_told = self.feed.take().is_some_and(|feed| is_whole && feed.finish().is_ok());
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(unpacked)) => (was_told, unpacked),
+            _ => (was_told, Err(Error::Thread)),
+        }
+    }
+}
+
+impl Drop for Unpacking {
+    fn drop(&mut self) {
+        drop(self.end(false));
+    }
 }
 
 impl LayerIngest {
     fn begin(inner: &Arc<Inner>, lease: &Lease, expected: Option<Descriptor>, diff_id: Option<Digest>) -> Result<Self> {
-        let mut blob = BlobFile::create(inner)?;
-        if let Some(expected) = &expected {
-            blob.set_algorithm(expected.digest.algorithm());
-        }
-        let (feed, stream) = pipe::new();
-        let for_worker = Arc::clone(inner);
-        let worker = std::thread::Builder::new()
-            .name("layer-unpack".into())
-            .spawn(move || unpack::layer(&for_worker, stream))
-            .map_err(|_| Error::Thread)?;
-        Ok(Self {
+        let blob = match &expected {
+            Some(expected) => BlobFile::expecting(inner, expected)?,
+            None => BlobFile::create(inner)?,
+        };
+        let mut ingest = Self {
             lease: lease.clone(),
             inner: Arc::clone(inner),
+            unpacking: Unpacking::begin(inner, algorithm_of(diff_id.as_ref()))?,
             blob,
             expected,
             diff_id,
-            feed: Some(feed),
             failed: None,
             head: Vec::new(),
-            worker: Some(worker),
-        })
+        };
+        ingest.replay()?;
+        Ok(ingest)
+    }
+
+    /// Unpacks what an earlier attempt left of the blob.
+    fn replay(&mut self) -> Result<()> {
+        let Self { blob, unpacking, .. } = self;
+        blob.replay(|bytes| unpacking.write(bytes).is_ok())
+    }
+
+    /// How many bytes of the blob are here already: the next one that is written has this offset. All of them, if an
+    /// earlier attempt ended between the last byte and [`LayerIngest::finish`].
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.blob.size
     }
 
     /// Verifies what came and gives the layer its place.
@@ -142,30 +190,35 @@ impl LayerIngest {
     /// The digest of the blob is checked first: a layer that cannot be unpacked because the registry sent something
     /// else fails with [`Error::WrongDigest`] or [`Error::WrongSize`], not with a complaint about its tar.
     pub fn finish(mut self) -> Result<Layer> {
-        let is_whole = self.feed.take().is_some_and(|feed| feed.finish().is_ok());
-        let unpacked = match self.worker.take().map(JoinHandle::join) {
-            Some(Ok(unpacked)) => unpacked,
-            _ => Err(Error::Thread),
+        let unpacked = match self.unpacked() {
+            Ok(unpacked) => unpacked,
+            Err(error) => {
+                // Nothing to go on with: it is another blob than was announced, or the disk is full.
+                self.blob.give_up();
+                return Err(error);
+            }
         };
+        let Self { lease, inner, blob, expected, head, .. } = self;
+        let descriptor = expected.unwrap_or_else(|| {
+            let found = blob.digester.clone().finish();
+            Descriptor::new(media_type_of(&head, found == unpacked.diff_id), found, blob.size)
+        });
+        place(&inner, &lease, unpacked, Some((blob, descriptor)))
+    }
+
+    /// What became of the bytes, if the blob is the right one.
+    fn unpacked(&mut self) -> Result<Unpacked> {
+        let (is_whole, unpacked) = self.unpacking.end(true);
         if let Some(error) = self.failed.take() {
             return Err(Error::Write(error));
         }
         // If unpacking ended early, the rest was never hashed: its error is all there is to say.
-        let found = self.blob.digester.clone().finish();
         if let Some(expected) = self.expected.as_ref().filter(|_| is_whole || unpacked.is_ok()) {
-            if self.blob.size != expected.size {
-                let (expected, digest) = (expected.size, expected.digest.clone());
-                return Err(Error::WrongSize { digest, expected, found: self.blob.size });
-            }
-            if found != expected.digest {
-                return Err(Error::WrongDigest { expected: expected.digest.clone(), found });
-            }
+            self.blob.verify(expected)?;
         }
         let unpacked = unpacked?;
-        let descriptor = self.expected.take().unwrap_or_else(|| {
-            Descriptor::new(media_type_of(&self.head, found == unpacked.diff_id), found, self.blob.size)
-        });
-        place(&self.inner, &self.lease, unpacked, self.diff_id.as_ref(), Some((self.blob, descriptor)))
+        check_diff_id(&unpacked, self.diff_id.as_ref())?;
+        Ok(unpacked)
     }
 }
 
@@ -183,13 +236,15 @@ fn media_type_of(head: &[u8], is_plain: bool) -> &'static str {
 impl Write for LayerIngest {
     /// Fails early when the layer turns out to be bad or the disk is full; [`LayerIngest::finish`] tells why.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(feed) = self.feed.as_mut() else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        if self.unpacking.feed.is_none() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         let written = match self.blob.write(bytes) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Err(error) => {
                 // Dropping the feed without an end ends the unpacking too.
-                self.feed = None;
+                self.unpacking.feed = None;
                 let kind = error.kind();
                 self.failed = Some(error);
                 return Err(kind.into());
@@ -198,10 +253,7 @@ impl Write for LayerIngest {
         if self.head.len() < 4 {
             self.head.extend(bytes.iter().take(4));
         }
-        if let Err(error) = feed.write_all(&bytes[..written]) {
-            self.feed = None;
-            return Err(error);
-        }
+        self.unpacking.write(&bytes[..written])?;
         Ok(written)
     }
 
@@ -216,17 +268,25 @@ impl std::fmt::Debug for LayerIngest {
     }
 }
 
-/// Verifies the diff id, and moves an unpacked layer (and its blob) to where it belongs, with its record.
+/// What a layer is to be hashed with: its diff id says, and in its absence it is SHA-256.
+fn algorithm_of(diff_id: Option<&Digest>) -> Algorithm {
+    diff_id.map_or(Algorithm::Sha256, Digest::algorithm)
+}
+
+fn check_diff_id(unpacked: &Unpacked, expected: Option<&Digest>) -> Result<()> {
+    match expected.filter(|expected| **expected != unpacked.diff_id) {
+        Some(expected) => Err(Error::WrongDiffId { expected: expected.clone(), found: unpacked.diff_id.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Moves an unpacked and verified layer (and its blob) to where it belongs, with its record.
 pub(crate) fn place(
     inner: &Arc<Inner>,
     lease: &Lease,
     unpacked: Unpacked,
-    diff_id: Option<&Digest>,
     blob: Option<(BlobFile, Descriptor)>,
 ) -> Result<Layer> {
-    if let Some(expected) = diff_id.filter(|expected| **expected != unpacked.diff_id) {
-        return Err(Error::WrongDiffId { expected: expected.clone(), found: unpacked.diff_id.clone() });
-    }
     let diff_id = unpacked.diff_id.clone();
     inner.change(|change| {
         lease.hold(change.state, &diff_id);

@@ -3,6 +3,7 @@
 //! ```text
 //! <root>/gantry.redb             which images, names, layers and blobs exist (see `db`)
 //!       /blobs/sha256/<hex>      layers as they came, compressed
+//!       /blobs/partial/<hex>     those that broke off on their way, to be gone on with
 //!       /layers/<diff-hex>/fs    layers unpacked, each on its own, in overlay format
 //!       /inits/<chain-hex>/fs    mount points for the containers of one stack of layers
 //!       /snapshots/<id>/{fs,work,record.json}    what a container changed
@@ -29,6 +30,7 @@
 //! instruction leaves a store that opens clean.
 
 pub mod archive;
+mod arrival;
 mod changes;
 mod commit;
 mod compression;

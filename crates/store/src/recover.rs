@@ -8,11 +8,12 @@ use std::path::Path;
 
 use redb::ReadTransaction;
 
+use crate::arrival;
 use crate::db::{self, Reading};
 use crate::error::{Error, Result};
 use crate::reaper::Reaper;
 use crate::snapshot::SnapshotRecord;
-use crate::store::{BLOBS, INGEST, LAYERS, REMOVING, SNAPSHOTS, State, UNPACKING};
+use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING};
 
 /// Removes leftovers, and loads the records of the snapshots.
 pub(crate) fn sweep(root: &Path, txn: &ReadTransaction, state: &mut State, reaper: &Reaper) -> Result<()> {
@@ -20,6 +21,7 @@ pub(crate) fn sweep(root: &Path, txn: &ReadTransaction, state: &mut State, reape
     for dir in [INGEST, UNPACKING] {
         broom.sweep(dir, |_| Ok(false))?;
     }
+    broom.sweep(PARTIAL, |name| Ok(!arrival::is_given_up(&root.join(PARTIAL).join(name))))?;
     broom.sweep(BLOBS, |name| Ok(txn.get(db::BLOBS, &key_of(name))?.is_some()))?;
     broom.sweep(LAYERS, |name| Ok(name == "unpacking" || txn.get(db::LAYERS, &key_of(name))?.is_some()))?;
     broom.sweep(SNAPSHOTS, |name| {

@@ -1,6 +1,6 @@
 //! The handle on a store: where things are, and the one gate that all changes of state go through.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,8 @@ pub(crate) struct Inner {
     counter: AtomicU64,
     reaper: Reaper,
     pub(crate) mounted: Mounted,
+    /// Names in [`PARTIAL`] that somebody writes to now.
+    pub(crate) arriving: Mutex<HashSet<String>>,
 }
 
 /// What is known only in memory: who holds what beside the images.
@@ -70,6 +72,7 @@ impl Store {
             counter: AtomicU64::new(0),
             reaper,
             mounted: Mounted::default(),
+            arriving: Mutex::default(),
         }));
         // Content of a pull that never became an image: no lease survives its process.
         store.collect_garbage()?;
@@ -83,8 +86,10 @@ impl Store {
     }
 }
 
-/// Directories for what is not complete yet and what is on its way out; both are emptied when a store is opened.
+/// Directories for what is not complete yet and what is on its way out: emptied when a store is opened.
 pub(crate) const INGEST: &str = "blobs/ingest";
+/// Blobs that broke off on their way in, by their digest; the next attempt goes on with them.
+pub(crate) const PARTIAL: &str = "blobs/partial";
 pub(crate) const REMOVING: &str = "removing";
 pub(crate) const BLOBS: &str = "blobs/sha256";
 pub(crate) const LAYERS: &str = "layers";
@@ -93,10 +98,11 @@ pub(crate) const INITS: &str = "inits";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// Only root looks into these, but a user namespace's root must be able to pass through to a layer's files.
-const DIRECTORIES: [(&str, u32); 8] = [
+const DIRECTORIES: [(&str, u32); 9] = [
     ("blobs", 0o700),
     (BLOBS, 0o700),
     (INGEST, 0o700),
+    (PARTIAL, 0o700),
     (REMOVING, 0o700),
     (LAYERS, 0o711),
     (UNPACKING, 0o700),

@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci::digest::{Digest, Digester};
+use oci::digest::{Algorithm, Digest, Digester};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -106,17 +106,18 @@ impl Drop for Unpacked {
 }
 
 /// Unpacks a layer in whatever compression into a directory of its own: inflating and hashing on one thread, making files on another.
-pub(crate) fn layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpacked> {
-    unpack_into_place(inner, || compression::plain(stream))
+pub(crate) fn layer(inner: &Arc<Inner>, stream: impl Read + Send, algorithm: Algorithm) -> Result<Unpacked> {
+    unpack_into_place(inner, algorithm, || compression::plain(stream))
 }
 
 /// As [`layer`], for a stream that is known to be no compressed one whatever its first bytes (a name) look like.
 pub(crate) fn plain_layer(inner: &Arc<Inner>, stream: impl Read + Send) -> Result<Unpacked> {
-    unpack_into_place(inner, || Ok(Box::new(stream)))
+    unpack_into_place(inner, Algorithm::Sha256, || Ok(Box::new(stream)))
 }
 
 fn unpack_into_place<'a>(
     inner: &Arc<Inner>,
+    algorithm: Algorithm,
     plain: impl FnOnce() -> Result<Box<dyn Read + Send + 'a>>,
 ) -> Result<Unpacked> {
     let dir = inner.root.join(UNPACKING).join(inner.unique());
@@ -130,7 +131,7 @@ fn unpack_into_place<'a>(
     tree::chmod(&dir, 0o711).and_then(|()| tree::chmod(&root, 0o755)).map_err(Error::file("creating", &root))?;
     let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
     let rules = Rules { is_layer: true, ..Rules::default() };
-    let (digest, length, size) = in_parallel(plain()?, |source| extract(source, root, rules))?;
+    let (digest, length, size) = in_parallel(plain()?, algorithm, |source| extract(source, root, rules))?;
     (unpacked.diff_id, unpacked.tar_size, unpacked.size) = (digest, length, size);
     Ok(unpacked)
 }
@@ -138,13 +139,14 @@ fn unpack_into_place<'a>(
 /// Reads (and so inflates) and hashes on a second thread while `work` consumes the bytes on this one.
 fn in_parallel<T>(
     mut plain: Box<dyn Read + Send + '_>,
+    algorithm: Algorithm,
     work: impl FnOnce(pipe::PipeReader) -> Result<T>,
 ) -> Result<(Digest, u64, T)> {
     let (writer, reader) = pipe::new();
     std::thread::scope(|scope| {
         let inflating = std::thread::Builder::new()
             .name("layer-inflate".into())
-            .spawn_scoped(scope, move || inflate(&mut plain, writer))
+            .spawn_scoped(scope, move || inflate(&mut plain, Digester::new(algorithm), writer))
             .map_err(|_| Error::Thread)?;
         let worked = work(reader);
         match (inflating.join(), worked) {
@@ -164,8 +166,7 @@ enum Inflated {
     Cut,
 }
 
-fn inflate(plain: &mut impl Read, mut writer: PipeWriter) -> Inflated {
-    let mut digester = Digester::sha256();
+fn inflate(plain: &mut impl Read, mut digester: Digester, mut writer: PipeWriter) -> Inflated {
     let mut length = 0;
     loop {
         match writer.read_from(plain, |bytes| digester.update(bytes)) {

@@ -289,10 +289,15 @@ fn garbage_goes_with_its_lease() {
     test.store.blob_put(&lease, b"document").unwrap();
     let mut ingest = test.store.ingest(&lease).unwrap();
     std::io::Write::write_all(&mut ingest, b"blob").unwrap();
-    ingest.finish(Some(&Digest::of(b"blob"))).unwrap();
-    let mut bad = test.store.ingest(&lease).unwrap();
-    std::io::Write::write_all(&mut bad, b"blob").unwrap();
-    assert!(matches!(bad.finish(Some(&Digest::of(b"other"))), Err(Error::WrongDigest { .. })));
+    assert_eq!(ingest.finish().unwrap(), (Digest::of(b"blob"), 4));
+    let announced = oci::Descriptor::of("any/type", b"other");
+    for (bytes, is_longer) in [(&b"blobs"[..], false), (&b"blob"[..], true)] {
+        let mut bad = test.store.blob_ingest(&lease, &announced).unwrap();
+        std::io::Write::write_all(&mut bad, bytes).unwrap();
+        let error = bad.finish().unwrap_err();
+        assert!(matches!(error, Error::WrongSize { .. }) == is_longer, "{error}");
+        assert!(matches!(error, Error::WrongDigest { .. }) != is_longer, "{error}");
+    }
     assert_eq!(test.leftovers().len(), 2);
     let second = test.store.lease();
     assert!(test.store.layer_hold(&second, &layer.diff_id).unwrap().is_some());

@@ -67,8 +67,11 @@ impl Engine {
                     Removal::DeletedLayer(chain_id) => sizes.get(chain_id).copied().unwrap_or_default(),
                     _ => 0,
                 });
+                // What broken pulls left has neither age nor labels.
+                let is_for_all = ["until", "label", "label!"].iter().all(|key| !filters.contains(key));
+                let parts = if is_for_all { store.partials_remove() } else { 0 };
                 let freed: u64 = freed.sum();
-                Ok((removals, labels, freed))
+                Ok((removals, labels, freed + parts))
             })
             .await?;
         self.tell(&removals, &labels, false);
