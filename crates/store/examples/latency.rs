@@ -10,7 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::open(&dir)?;
     println!("open      {:?}", start.elapsed());
     let lease = store.lease();
-    let layer = store.unpack_layer(&lease, None, &[0; 1024][..])?;
+    let layer = store.layer_import(&lease, None, &[0; 1024][..])?;
     let config = format!(r#"{{"os":"linux","rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, layer.diff_id);
     let start = Instant::now();
     let image = store.image_create(&lease, NewImage { config: config.into_bytes(), ..NewImage::default() })?;

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::compression;
 use crate::error::{Error, Result};
 use crate::pack::{Packer, Plan};
+use crate::tar::TarReader;
 use crate::tree::{self, CleanPath};
 use crate::unpack::{self, Rules, display};
 
@@ -135,7 +136,8 @@ pub fn extract(target: Target, stream: impl Read + Send, options: ExtractOptions
         owner: options.owner,
     };
     let plain = compression::plain(stream)?;
-    unpack::extract(BufReader::with_capacity(128 << 10, plain), target.root, rules).map(drop)
+    let reader = TarReader::new(BufReader::with_capacity(128 << 10, plain));
+    unpack::extract(reader, target.root, rules).map(drop)
 }
 
 fn failed(action: &'static str, path: &str) -> impl FnOnce(Errno) -> Error + use<> {

@@ -1,11 +1,11 @@
 //! Making a layer of what a container changed, and giving layers back as tar streams.
 //!
-//! A committed layer is packed, hashed and unpacked again in one go, so it takes its place like any other. Its tar is
-//! not kept: packing its directory gives the same bytes, which is verified whenever it is done.
+//! A committed layer is packed, hashed and unpacked again in one go, so it takes its place like any other. No tar is
+//! kept: it is put together again from the files and what was recorded beside them (see `skeleton`), and its digest
+//! is compared whenever that is done.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -16,10 +16,11 @@ use crate::arrival::BlobFile;
 use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
-use crate::layer::{self, Layer};
+use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
 use crate::pack::{Packer, Plan};
 use crate::pipe::{self, PipeReader, PipeWriter};
+use crate::skeleton::Rebuilt;
 use crate::store::{Inner, Store};
 use crate::tree;
 use crate::unpack;
@@ -46,17 +47,19 @@ impl Store {
             .iter()
             .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
             .collect::<Result<Vec<_>>>()?;
-        let stream = pack_layer(upper, lower, true);
+        let stream = pack_layer(upper, lower);
         let unpacked = unpack::plain_layer(&self.0, stream)?;
         layer::place(&self.0, lease, unpacked, None)
     }
 
     /// The plain tar of a layer, to be read to its end: an error there says that it is not what its digest says.
     pub fn layer_tar(&self, diff_id: &Digest) -> Result<Box<dyn Read + Send>> {
-        let record = self.0.layer_record(diff_id)?;
-        let stream: Box<dyn Read + Send> = match &record.blob {
-            Some(blob) => compression::plain(self.blob_open(&blob.digest)?)?,
-            None => Box::new(self.0.pack_again(diff_id)?),
+        let record: Option<LayerRecord> = self.0.read()?.get_json(db::LAYERS, diff_id.as_str())?;
+        let record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
+        // From the files it is faster: nothing has to be inflated.
+        let stream: Box<dyn Read + Send> = match record.blob {
+            Some(blob) if !record.rebuilds => compression::plain(self.blob_open(&blob.digest)?)?,
+            _ => Box::new(self.0.rebuilt(diff_id)?),
         };
         Ok(Box::new(Verifying::new(stream, diff_id.clone())))
     }
@@ -96,31 +99,22 @@ impl Store {
     }
 }
 
-fn is_plain(media_type: &str) -> bool {
-    matches!(media_type, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
-}
-
 impl Inner {
-    fn layer_record(&self, diff_id: &Digest) -> Result<LayerRecord> {
-        let record = self.read()?.get_json(db::LAYERS, diff_id.as_str())?;
-        record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))
-    }
-
-    fn pack_again(self: &Arc<Self>, diff_id: &Digest) -> Result<PipeReader> {
-        let path = self.layer_path(diff_id).join("fs");
-        let dir = tree::open_root(&path).map_err(Error::file("opening", &path))?;
-        Ok(pack_layer(dir, Vec::new(), false))
+    /// The tar of a layer, put together from its files.
+    pub(crate) fn rebuilt(&self, diff_id: &Digest) -> Result<Rebuilt> {
+        let dir = self.layer_path(diff_id);
+        Rebuilt::open(&dir).map_err(Error::file("opening", &dir))
     }
 }
 
 /// Packs an overlay's upper directory on a thread of its own. If that fails, the reader gets an error.
 ///
-/// Overlay marks every new directory as opaque, to save itself looking below. With `is_upper`, only those that hide
-/// something in the lower directories are written so.
-fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, is_upper: bool) -> PipeReader {
+/// Overlay marks every new directory as opaque, to save itself looking below. Only those that hide something in the lower
+/// directories are written so.
+fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>) -> PipeReader {
     let (writer, reader) = pipe::new();
     let work = move || {
-        let hides = |path: &[u8]| !is_upper || lower.iter().any(|layer| shows(layer, path));
+        let hides = |path: &[u8]| lower.iter().any(|layer| shows(layer, path));
         let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &hides, one_file_system: false };
         if let Err(error) = pack(&dir, &plan, writer) {
             // The reader learns that the stream was cut off; the reason is here.
@@ -146,14 +140,14 @@ fn shows(layer: &OwnedFd, path: &[u8]) -> bool {
 }
 
 /// Checks at the end of a stream that it was what its digest says.
-struct Verifying<R> {
+pub(crate) struct Verifying<R> {
     stream: R,
     digester: Option<Digester>,
     expected: Digest,
 }
 
 impl<R: Read> Verifying<R> {
-    fn new(stream: R, expected: Digest) -> Self {
+    pub(crate) fn new(stream: R, expected: Digest) -> Self {
         let digester = Some(Digester::new(expected.algorithm()));
         Self { stream, digester, expected }
     }

@@ -1,29 +1,29 @@
 //! Content by digest: documents inside the database, blobs as files, every byte verified on its way in.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use oci::Descriptor;
 use oci::digest::Digest;
 
 use crate::arrival::BlobFile;
-use crate::db::{self, Reading, Writing};
+use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::store::Store;
 
 /// Stored content, to be read.
-#[derive(Debug)]
 pub struct Blob {
     size: u64,
     source: Source,
 }
 
-#[derive(Debug)]
 enum Source {
     File(File),
     Memory(io::Cursor<Vec<u8>>),
+    /// A plain tar, put together from a layer's files.
+    Layer(Box<dyn Read + Send>),
 }
 
 impl Blob {
@@ -39,16 +39,28 @@ impl Read for Blob {
         match &mut self.source {
             Source::File(file) => file.read(buffer),
             Source::Memory(bytes) => bytes.read(buffer),
+            Source::Layer(stream) => stream.read(buffer),
         }
     }
 }
 
-impl Seek for Blob {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+impl Blob {
+    /// Leaves out this many bytes. Of a blob that is put together from files they are read all the same.
+    pub fn skip(&mut self, length: u64) -> io::Result<()> {
         match &mut self.source {
-            Source::File(file) => file.seek(position),
-            Source::Memory(bytes) => bytes.seek(position),
+            Source::File(file) => file.seek_relative(i64::try_from(length).unwrap_or(i64::MAX)),
+            Source::Memory(bytes) => {
+                bytes.set_position(bytes.position().saturating_add(length));
+                Ok(())
+            }
+            Source::Layer(stream) => io::copy(&mut stream.take(length), &mut io::sink()).map(drop),
         }
+    }
+}
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Blob").field("size", &self.size).finish_non_exhaustive()
     }
 }
 
@@ -59,10 +71,15 @@ impl Store {
         if let Some(document) = txn.get(db::DOCUMENTS, digest.as_str())? {
             return Ok(Some(document.len() as u64));
         }
-        txn.get(db::BLOBS, digest.as_str())?.map(|bytes| db::decode(digest.as_str(), &bytes)).transpose()
+        if let Some(size) = txn.get(db::BLOBS, digest.as_str())? {
+            return db::decode(digest.as_str(), &size).map(Some);
+        }
+        let layer = txn.get_json::<LayerRecord>(db::LAYERS, digest.as_str())?;
+        Ok(layer.filter(|layer| layer.rebuilds).map(|layer| layer.tar_size))
     }
 
-    /// Opens a blob or document for reading.
+    /// Opens a blob or document for reading. The plain tar of a layer, whose digest is the diff id, is put together from
+    /// its files: reading it fails at the end if those are not what they were.
     pub fn blob_open(&self, digest: &Digest) -> Result<Blob> {
         if let Some(document) = self.0.read()?.get(db::DOCUMENTS, digest.as_str())? {
             return Ok(Blob { size: document.len() as u64, source: Source::Memory(io::Cursor::new(document)) });
@@ -73,7 +90,11 @@ impl Store {
                 let size = file.metadata().map_err(Error::file("reading", &path))?.len();
                 Ok(Blob { size, source: Source::File(file) })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoSuchBlob(digest.clone())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let layer: Option<LayerRecord> = self.0.read()?.get_json(db::LAYERS, digest.as_str())?;
+                let layer = layer.filter(|layer| layer.rebuilds).ok_or_else(|| Error::NoSuchBlob(digest.clone()))?;
+                Ok(Blob { size: layer.tar_size, source: Source::Layer(self.layer_tar(digest)?) })
+            }
             Err(error) => Err(Error::file("opening", &path)(error)),
         }
     }

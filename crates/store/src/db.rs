@@ -70,9 +70,15 @@ pub(crate) struct LayerRecord {
     pub size: u64,
     /// Length of its plain tar in bytes.
     pub tar_size: u64,
-    /// The tar as it came, usually compressed. None: it was committed here, and is packed again when it is needed.
+    /// The tar as it came, usually compressed. None: it was plain or made here, or it was dropped to make room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Blobs that this layer is known as and that were dropped to make room: see `room`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Descriptor>,
+    /// Its tar can be put together from its files: see `skeleton`.
+    #[serde(default)]
+    pub rebuilds: bool,
 }
 
 /// Opens or creates the database. It is made under another name first: one that was cut short could not be opened again.

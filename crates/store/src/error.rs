@@ -122,6 +122,9 @@ pub enum Error {
         /// The directory that it is to be in.
         target: PathBuf,
     },
+    /// A layer has more of something than anybody needs.
+    #[error("the layer has more than {1} {0}, which is refused")]
+    TooMany(&'static str, u64),
     /// An archive cannot be packed or unpacked as asked; the text is Docker's.
     #[error("{0}")]
     Archive(String),

@@ -37,11 +37,14 @@ pub struct Layer {
     pub tar_size: u64,
     /// The blob that it came as (media type, digest, length), if it was kept.
     pub blob: Option<Descriptor>,
+    /// Blobs that it is known as, and that were dropped to make room: whoever has them need not be sent them again.
+    pub dropped: Vec<Descriptor>,
 }
 
 impl Layer {
     fn new(diff_id: Digest, record: LayerRecord) -> Self {
-        Self { diff_id, size: record.size, tar_size: record.tar_size, blob: record.blob }
+        let LayerRecord { size, tar_size, blob, dropped, .. } = record;
+        Self { diff_id, size, tar_size, blob, dropped }
     }
 }
 
@@ -67,17 +70,8 @@ impl Store {
         LayerIngest::begin(&self.0, lease, Some(blob.clone()), Some(diff_id.clone()))
     }
 
-    /// Unpacks a layer from a stream in whatever compression, without keeping the stream.
-    ///
-    /// With `diff_id`, the content is verified. For layers whose tar can be packed again from their files.
-    pub fn unpack_layer(&self, lease: &Lease, diff_id: Option<&Digest>, stream: impl Read + Send) -> Result<Layer> {
-        let unpacked = unpack::layer(&self.0, stream, algorithm_of(diff_id))?;
-        check_diff_id(&unpacked, diff_id)?;
-        place(&self.0, lease, unpacked, None)
-    }
-
-    /// Takes in a root file system or layer as a tar in whatever compression (`docker import`, `docker load`), and
-    /// keeps the stream as the layer's blob, so that it can be pushed as it was.
+    /// Takes in a root file system or layer as a tar in whatever compression (`docker import`, `docker load`). A
+    /// compressed stream is kept as the layer's blob, so that it can be pushed as it was; a plain one is in the files.
     pub fn layer_import(&self, lease: &Lease, diff_id: Option<&Digest>, mut stream: impl Read) -> Result<Layer> {
         let mut ingest = LayerIngest::begin(&self.0, lease, None, diff_id.cloned())?;
         let mut buffer = vec![0; pipe::CHUNK];
@@ -203,7 +197,8 @@ impl LayerIngest {
             let found = blob.digester.clone().finish();
             Descriptor::new(media_type_of(&head, found == unpacked.diff_id), found, blob.size)
         });
-        place(&inner, &lease, unpacked, Some((blob, descriptor)))
+        let is_in_files = is_plain(&descriptor.media_type) && unpacked.rebuilds;
+        place(&inner, &lease, unpacked, Some((blob, descriptor)).filter(|_| !is_in_files))
     }
 
     /// What became of the bytes, if the blob is the right one.
@@ -220,6 +215,11 @@ impl LayerIngest {
         check_diff_id(&unpacked, self.diff_id.as_ref())?;
         Ok(unpacked)
     }
+}
+
+/// Is a layer with this media type not compressed?
+pub(crate) fn is_plain(media_type: &str) -> bool {
+    matches!(media_type, media_type::OCI_LAYER | media_type::DOCKER_LAYER)
 }
 
 /// The media type for a stream that came without one.
@@ -292,14 +292,20 @@ pub(crate) fn place(
         lease.hold(change.state, &diff_id);
         let existing: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
         let is_new = existing.is_none();
-        let mut record =
-            existing.unwrap_or(LayerRecord { size: unpacked.size, tar_size: unpacked.tar_size, blob: None });
+        let mut record = existing.unwrap_or_else(|| LayerRecord {
+            size: unpacked.size,
+            tar_size: unpacked.tar_size,
+            blob: None,
+            dropped: Vec::new(),
+            rebuilds: unpacked.rebuilds,
+        });
         if let Some((file, descriptor)) = blob
             && record.blob.is_none()
         {
             let size = file.size;
             file.place(&descriptor.digest)?;
             change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
+            record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
             record.blob = Some(descriptor);
         }
         change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)?;

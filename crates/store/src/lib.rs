@@ -5,6 +5,7 @@
 //!       /blobs/sha256/<hex>      layers as they came, compressed
 //!       /blobs/partial/<hex>     those that broke off on their way, to be gone on with
 //!       /layers/<diff-hex>/fs    layers unpacked, each on its own, in overlay format
+//!                         /tar.zst    and their tars without the content of files (see `skeleton`)
 //!       /inits/<chain-hex>/fs    mount points for the containers of one stack of layers
 //!       /snapshots/<id>/{fs,work,record.json}    what a container changed
 //!       /removing/…              on its way out
@@ -45,12 +46,14 @@ mod pack;
 mod pipe;
 mod reaper;
 mod recover;
+mod skeleton;
 mod snapshot;
 mod store;
 mod tar;
 mod tree;
 mod unpack;
 mod usage;
+mod verify;
 
 pub use changes::{ChangeKind, PathChange};
 pub use compression::plain;
@@ -63,3 +66,4 @@ pub use snapshot::mount::MountedSnapshot;
 pub use snapshot::{SnapshotOptions, Usage};
 pub use store::Store;
 pub use tar::TarError;
+pub use verify::{Finding, Verified};

@@ -289,7 +289,8 @@ fn read_xattrs(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<(Vec<
     Ok(found)
 }
 
-fn is_portable(key: &[u8]) -> bool {
+/// Does this attribute belong to the file, and not to this host?
+pub(crate) fn is_portable(key: &[u8]) -> bool {
     key == b"security.capability"
         || key.starts_with(b"system.posix_acl_")
         || (key.starts_with(b"user.") && !key.starts_with(b"user.overlay."))

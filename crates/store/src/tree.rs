@@ -19,7 +19,7 @@ use crate::tar::Time;
 const MAX_REMOVE_DEPTH: usize = 64;
 
 /// A path without `.`, `..` and double slashes, relative to the root of a [`Tree`]; empty for the root itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct CleanPath(Vec<u8>);
 
 impl CleanPath {
@@ -143,11 +143,11 @@ impl Tree {
 }
 
 /// Opens a path with a directory as its root.
-pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_in_root(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
     loop {
         let opened = rustix::fs::openat2(
-            root,
+            &root,
             path,
             flags | OFlags::CLOEXEC,
             Mode::empty(),

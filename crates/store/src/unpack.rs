@@ -20,13 +20,20 @@ use rustix::io::Errno;
 use crate::compression;
 use crate::error::{Error, Result};
 use crate::pipe::{self, PipeWriter};
+use crate::skeleton::{self, Recorder};
 use crate::store::{Inner, UNPACKING};
 use crate::tar::{Entry, EntryKind, TarError, TarReader, Time};
 use crate::tree::{self, CleanPath, Tree};
 
+/// Most entries of a layer. The largest layers that are about have some hundred thousand.
+const MAX_ENTRIES: u64 = 4_000_000;
+/// What may be remembered of directories while a stream is unpacked, in bytes: some 500,000 of usual length.
+const MAX_DIRS_SIZE: usize = 48 << 20;
 const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+/// Shorter runs of zeros are written, in bytes.
+const HOLE: usize = 16 << 10;
 pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// How to unpack.
@@ -84,9 +91,16 @@ pub(crate) struct Unpacked {
     pub(crate) diff_id: Digest,
     pub(crate) size: u64,
     pub(crate) tar_size: u64,
+    /// Everything that the tar contains is in the files: no later entry took the place of an earlier one.
+    pub(crate) rebuilds: bool,
 }
 
 impl Unpacked {
+    /// The directory with `fs` inside.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.as_deref().unwrap_or(Path::new(""))
+    }
+
     /// Moves it to its place.
     pub(crate) fn place(mut self, target: &Path) -> Result<()> {
         if let Some(dir) = &self.dir {
@@ -122,8 +136,14 @@ fn unpack_into_place<'a>(
 ) -> Result<Unpacked> {
     let dir = inner.root.join(UNPACKING).join(inner.unique());
     // From here on the directory is removed whatever happens.
-    let mut unpacked =
-        Unpacked { inner: Arc::clone(inner), dir: Some(dir.clone()), diff_id: Digest::of(b""), size: 0, tar_size: 0 };
+    let mut unpacked = Unpacked {
+        inner: Arc::clone(inner),
+        dir: Some(dir.clone()),
+        diff_id: Digest::of(b""),
+        size: 0,
+        tar_size: 0,
+        rebuilds: false,
+    };
     let root = dir.join("fs");
     for path in [&dir, &root] {
         fs::create_dir(path).map_err(Error::file("creating", path))?;
@@ -131,8 +151,13 @@ fn unpack_into_place<'a>(
     tree::chmod(&dir, 0o711).and_then(|()| tree::chmod(&root, 0o755)).map_err(Error::file("creating", &root))?;
     let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
     let rules = Rules { is_layer: true, ..Rules::default() };
-    let (digest, length, size) = in_parallel(plain()?, algorithm, |source| extract(source, root, rules))?;
-    (unpacked.diff_id, unpacked.tar_size, unpacked.size) = (digest, length, size);
+    let records = dir.join(skeleton::NAME);
+    let recorder = Recorder::create(&records).map_err(Error::file("creating", &records))?;
+    let (digest, length, extracted) =
+        in_parallel(plain()?, algorithm, |source| extract(TarReader::recording(source, recorder), root, rules))?;
+    extracted.recorder.map_or(Ok(()), Recorder::finish).map_err(Error::file("writing", &records))?;
+    (unpacked.diff_id, unpacked.tar_size) = (digest, length);
+    (unpacked.size, unpacked.rebuilds) = (extracted.size, !extracted.has_replaced);
     Ok(unpacked)
 }
 
@@ -180,17 +205,30 @@ fn inflate(plain: &mut impl Read, mut digester: Digester, mut writer: PipeWriter
     if writer.finish().is_ok() { Inflated::Whole(digester.finish(), length) } else { Inflated::Cut }
 }
 
-/// Unpacks a plain tar stream below a directory of a root, and reads the stream to its end. Returns the size of what it made.
-pub(crate) fn extract(source: impl BufRead, root: OwnedFd, rules: Rules<'_>) -> Result<u64> {
-    let mut reader = TarReader::new(source);
+/// What became of a stream.
+pub(crate) struct Extracted {
+    /// Size of what was made as Docker counts, in bytes.
+    size: u64,
+    /// Something that was there, from this stream or before it, had to go.
+    has_replaced: bool,
+    recorder: Option<Recorder>,
+}
+
+/// Unpacks a plain tar stream below a directory of a root, and reads the stream to its end.
+pub(crate) fn extract(mut reader: TarReader<impl BufRead>, root: OwnedFd, rules: Rules<'_>) -> Result<Extracted> {
     let tree = Tree::new(root, rules.base).map_err(Error::entry("open", display(rules.base)))?;
-    let mut extraction = Extraction { tree, rules, dirs: Vec::new(), size: 0 };
+    let mut extraction = Extraction { tree, rules, dirs: Vec::new(), dirs_size: 0, size: 0, has_replaced: false };
+    let mut count = 0;
     while let Some(entry) = reader.next_entry()? {
+        count += 1;
+        if rules.is_layer && count > MAX_ENTRIES {
+            return Err(Error::TooMany("entries", MAX_ENTRIES));
+        }
         extraction.entry(&entry, &mut reader)?;
     }
     extraction.set_dir_times();
-    reader.drain()?;
-    Ok(extraction.size)
+    let Extraction { size, has_replaced, .. } = extraction;
+    Ok(Extracted { size, has_replaced, recorder: reader.drain()? })
 }
 
 struct Extraction<'a> {
@@ -198,7 +236,10 @@ struct Extraction<'a> {
     rules: Rules<'a>,
     /// Directories and their times, to be set when nothing is made in them any more.
     dirs: Vec<(CleanPath, Time)>,
+    /// What that needs, in bytes.
+    dirs_size: usize,
     size: u64,
+    has_replaced: bool,
 }
 
 /// What the entry is about to take the place of.
@@ -230,8 +271,18 @@ impl Extraction<'_> {
         if self.rules.is_layer && entry.kind == EntryKind::Directory {
             let root = self.tree.top().try_clone_to_owned().map_err(Error::entry("open", "/"))?;
             dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("chmod", "/"))?;
-            self.dirs.push((CleanPath::new(b"").ok_or(Error::Thread)?, entry.mtime));
+            self.remember(&CleanPath::default(), entry.mtime)?;
         }
+        Ok(())
+    }
+
+    /// Notes the time that a directory is to have in the end.
+    fn remember(&mut self, path: &CleanPath, time: Time) -> Result<()> {
+        self.dirs_size += size_of::<(CleanPath, Time)>() + path.as_bytes().len();
+        if self.dirs_size > MAX_DIRS_SIZE {
+            return Err(Error::TooMany("directories", self.dirs.len() as u64));
+        }
+        self.dirs.push((path.clone(), time));
         Ok(())
     }
 
@@ -245,12 +296,12 @@ impl Extraction<'_> {
             tree::set_xattr(dir, b".", OPAQUE_XATTR.as_bytes(), b"y")?;
             return Ok(());
         }
+        if name.starts_with(WHITEOUT_META) {
+            return Ok(());
+        }
         let name = &name[WHITEOUT.len()..];
         if name.is_empty() || name == b"." || name == b".." {
             return Err(io::ErrorKind::InvalidInput.into());
-        }
-        if name.starts_with(&WHITEOUT_META[WHITEOUT.len()..]) {
-            return Ok(());
         }
         let dir = self.tree.dir(dir)?;
         match tree::look(dir, name)? {
@@ -282,6 +333,7 @@ impl Extraction<'_> {
         }
         let freed = tree::remove_all(parent, name).map_err(failed)?;
         self.size = self.size.saturating_sub(freed);
+        self.has_replaced = true;
         if matches!(existing.kind, FileType::Directory | FileType::Symlink) {
             self.tree.forget();
         }
@@ -305,12 +357,13 @@ impl Extraction<'_> {
         let parent = self.tree.dir(dir).map_err(Error::entry(action(entry.kind), &full))?;
         match entry.kind {
             EntryKind::Regular => {
+                reader.content(path, entry);
                 regular(parent, name, entry, owner, reader, &full)?;
                 self.size += entry.size;
             }
             EntryKind::Directory => {
                 directory(parent, name, entry, owner, was_whiteout && self.rules.is_layer).map_err(failed)?;
-                self.dirs.push((path.clone(), entry.mtime));
+                self.remember(path, entry.mtime)?;
             }
             EntryKind::Symlink => {
                 self.rules.check_symlink(dir, name, entry)?;
@@ -369,10 +422,10 @@ fn regular<R: BufRead>(
     match &entry.segments {
         None => copy(&file, 0, entry.size, reader, &unwritten)?,
         Some(segments) => {
-            rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
             for (offset, length) in segments {
                 copy(&file, *offset, *length, reader, &unwritten)?;
             }
+            rustix::fs::ftruncate(&file, entry.size).map_err(|error| failed(error.into()))?;
         }
     }
     dress_file(&file, entry, owner).map_err(failed)
@@ -389,7 +442,8 @@ fn dress_file(file: &OwnedFd, entry: &Entry, (uid, gid): (u32, u32)) -> io::Resu
     Ok(())
 }
 
-/// Copies data of the entry to a place in a file, straight out of the reader's buffer.
+/// Copies data of the entry to a place in a file, straight out of the reader's buffer. Long runs of zeros become holes:
+/// they cost no room and no time.
 fn copy<R: BufRead>(
     file: &OwnedFd,
     mut offset: u64,
@@ -397,13 +451,16 @@ fn copy<R: BufRead>(
     reader: &mut TarReader<R>,
     failed: &dyn Fn(io::Error) -> Error,
 ) -> Result<()> {
+    let mut ends_in_hole = false;
     while left > 0 {
         let piece = reader.fill()?;
         if piece.is_empty() {
             return Err(TarError::Truncated.into());
         }
-        let length = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-        let written = match rustix::io::pwrite(file, &piece[..length], offset) {
+        let available = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        let length;
+        (length, ends_in_hole) = run(&piece[..available], offset);
+        let written = match if ends_in_hole { Ok(length) } else { rustix::io::pwrite(file, &piece[..length], offset) } {
             Ok(0) => return Err(failed(io::ErrorKind::WriteZero.into())),
             Ok(written) => written,
             Err(Errno::INTR) => 0,
@@ -413,7 +470,21 @@ fn copy<R: BufRead>(
         offset += written as u64;
         left -= written as u64;
     }
+    if ends_in_hole {
+        rustix::fs::ftruncate(file, offset).map_err(|error| failed(error.into()))?;
+    }
     Ok(())
+}
+
+/// How many of these bytes, which belong at this offset, can be treated alike, and whether they become a hole.
+fn run(bytes: &[u8], offset: u64) -> (usize, bool) {
+    // Holes are of whole blocks of the file system.
+    let to_boundary = HOLE - usize::try_from(offset % HOLE as u64).unwrap_or_default();
+    let is_hole = |block: &[u8]| *block == [0; HOLE];
+    let (first, rest) = bytes.split_at(to_boundary.min(bytes.len()));
+    let as_first = is_hole(first);
+    let alike = rest.chunks(HOLE).take_while(|block| is_hole(block) == as_first);
+    (first.len() + alike.map(<[u8]>::len).sum::<usize>(), as_first)
 }
 
 fn directory(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, owner: (u32, u32), is_opaque: bool) -> io::Result<()> {
@@ -464,8 +535,15 @@ fn special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32,
     Ok(())
 }
 
+/// What an entry of a layer hides: None for an entry that is no whiteout, nothing for marks that make no file.
+pub(crate) fn whiteout_of(path: &CleanPath) -> Option<Option<CleanPath>> {
+    let (dir, name) = path.split();
+    let hidden = name.strip_prefix(WHITEOUT)?;
+    Some(if name.starts_with(WHITEOUT_META) { None } else { CleanPath::new(&[dir, b"/", hidden].concat()) })
+}
+
 /// Overlay's own attributes would let a layer point at directories outside of it.
-fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
+pub(crate) fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
     let is_wanted = |key: &[u8]| !key.starts_with(b"trusted.overlay.") && !key.starts_with(b"user.overlay.");
     entry.xattrs.iter().map(|(key, value)| (&key[..], &value[..])).filter(move |(key, _)| is_wanted(key))
 }

@@ -43,14 +43,14 @@ fn on_small_disk(dir: &Path) {
     let store = Store::open(dir).unwrap();
     let lease = store.lease();
     let small = Tar::new().file("f", b"small").done();
-    let layer = store.unpack_layer(&lease, None, &small[..]).unwrap();
+    let layer = store.layer_import(&lease, None, &small[..]).unwrap();
     let new = store::NewImage { config: config(vec![layer.diff_id], ""), ..store::NewImage::default() };
     let image = store.image_create(&lease, new).unwrap();
     let before = used(dir);
 
     // Too large when unpacked, too large as it comes, too many files.
     let big = Tar::new().file("big", &vec![7; 20 << 20]).done();
-    assert!(is_full(&store.unpack_layer(&lease, None, &gzip(&big)[..]).unwrap_err()));
+    assert!(is_full(&store.layer_import(&lease, None, &gzip(&big)[..]).unwrap_err()));
     let error = store.layer_import(&lease, None, &big[..]).unwrap_err();
     assert!(is_full(&error) || matches!(error, Error::Decompress(_)), "{error}");
     let mut ingest = store.ingest(&lease).unwrap();

@@ -150,7 +150,7 @@ fn sparse_files() {
 fn refused(tar: &[u8]) -> Error {
     let test = TestStore::new();
     std::fs::write(test.dir.path().join("outside"), b"untouched").unwrap();
-    let error = test.store.unpack_layer(&test.store.lease(), None, tar).unwrap_err();
+    let error = test.store.layer_import(&test.store.lease(), None, tar).unwrap_err();
     assert_eq!(test.leftovers(), Vec::<String>::new());
     assert_eq!(std::fs::read_dir(test.dir.path()).unwrap().count(), 2);
     assert_eq!(std::fs::read(test.dir.path().join("outside")).unwrap(), b"untouched");
@@ -304,7 +304,7 @@ proptest! {
             tar[at % length] ^= 1 << bit;
         }
         tar.truncate(cut.unwrap_or(usize::MAX));
-        let found = test.store.unpack_layer(&test.store.lease(), None, &tar[..]);
+        let found = test.store.layer_import(&test.store.lease(), None, &tar[..]);
         if let Ok(layer) = found {
             prop_assert_eq!(layer.diff_id, Digest::of(&tar));
         }

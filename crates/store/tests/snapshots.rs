@@ -165,15 +165,15 @@ fn without_an_image() {
 #[test]
 fn more_layers_than_fit_on_a_page() {
     let test = TestStore::new();
-    let tars: Vec<Vec<u8>> = (0..100)
+    let tars: Vec<Vec<u8>> = (0..200)
         .map(|n| Tar::new().file(&format!("layer{n}"), b"x").file("shared", n.to_string().as_bytes()).done())
         .collect();
     let image = test.image(&tars);
     test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
     let mount = test.store.snapshot_mount("c1").unwrap();
     let root = path_of(&mount);
-    assert_eq!(fs::read(root.join("shared")).unwrap(), b"99");
-    assert_eq!((0..100).filter(|n| root.join(format!("layer{n}")).exists()).count(), 100);
+    assert_eq!(fs::read(root.join("shared")).unwrap(), b"199");
+    assert_eq!((0..200).filter(|n| root.join(format!("layer{n}")).exists()).count(), 200);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use std::io::{BufRead, ErrorKind};
 
 use super::{BLOCK, TarError};
+use crate::skeleton::Recorder;
+use crate::tree::CleanPath;
 
 /// Longest PAX record set, GNU long name or sparse map, in bytes. Docker's own limit is the same.
 pub(crate) const MAX_EXTENSION: u64 = 1 << 20;
@@ -55,6 +57,8 @@ pub(crate) struct Entry {
 /// is not read is skipped.
 pub(crate) struct TarReader<R> {
     source: R,
+    /// Who writes down what is not content of files.
+    recorder: Option<Recorder>,
     /// Bytes of data left in this entry.
     data_left: u64,
     /// Zero bytes after the data.
@@ -87,7 +91,22 @@ struct PaxSparse {
 
 impl<R: BufRead> TarReader<R> {
     pub(crate) fn new(source: R) -> Self {
-        Self { source, data_left: 0, padding: 0 }
+        Self { source, recorder: None, data_left: 0, padding: 0 }
+    }
+
+    /// A reader that records everything but the data that is [announced](Self::content) and consumed.
+    pub(crate) fn recording(source: R, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..Self::new(source) }
+    }
+
+    /// Announces that the data of this entry becomes the content of a file, all of it.
+    pub(crate) fn content(&mut self, path: &CleanPath, entry: &Entry) {
+        if let Some(recorder) = &mut self.recorder
+            && entry.size > 0
+        {
+            let whole = [(0, entry.size)];
+            recorder.content(path, entry.segments.as_deref().unwrap_or(&whole));
+        }
     }
 
     /// The next entry; None at the end of the archive.
@@ -125,21 +144,28 @@ impl<R: BufRead> TarReader<R> {
         Ok(&available[..length])
     }
 
-    /// Marks this many bytes of the data as used.
+    /// Marks this many bytes of the data as used, as content of a file.
     pub(crate) fn consume(&mut self, length: usize) {
         self.data_left = self.data_left.saturating_sub(length as u64);
         self.source.consume(length);
     }
 
-    /// Reads everything after the end of the archive, and returns the stream.
-    pub(crate) fn drain(mut self) -> Result<R> {
-        loop {
-            let length = fill(&mut self.source)?.len();
-            if length == 0 {
-                return Ok(self.source);
-            }
-            self.source.consume(length);
+    /// Reads everything after the end of the archive, and returns the recorder.
+    pub(crate) fn drain(mut self) -> Result<Option<Recorder>> {
+        while !self.take(usize::MAX, |_| {})? {}
+        Ok(self.recorder)
+    }
+
+    /// Uses up at most this many bytes that are no content, and shows them; says whether the stream has ended.
+    fn take(&mut self, wanted: usize, show: impl FnOnce(&[u8])) -> Result<bool> {
+        let available = fill(&mut self.source)?;
+        let length = available.len().min(wanted);
+        show(&available[..length]);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.raw(&available[..length]);
         }
+        self.source.consume(length);
+        Ok(length == 0)
     }
 
     /// Skips what is left of the entry's data, and its padding. As in Go, a stream may end within the padding.
@@ -148,13 +174,11 @@ impl<R: BufRead> TarReader<R> {
         let padding = std::mem::take(&mut self.padding);
         self.data_left = 0;
         while left > 0 {
-            let available = fill(&mut self.source)?.len();
-            if available == 0 {
-                return if left <= padding { Ok(()) } else { Err(TarError::Truncated) };
+            let before = left;
+            let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+            if self.take(wanted, |bytes| left -= bytes.len() as u64)? {
+                return if before <= padding { Ok(()) } else { Err(TarError::Truncated) };
             }
-            let length = usize::try_from(left).unwrap_or(usize::MAX).min(available);
-            self.source.consume(length);
-            left -= length as u64;
         }
         Ok(())
     }
@@ -177,14 +201,13 @@ impl<R: BufRead> TarReader<R> {
     fn read_block(&mut self, block: &mut [u8; BLOCK]) -> Result<usize> {
         let mut filled = 0;
         while filled < BLOCK {
-            let available = fill(&mut self.source)?;
-            if available.is_empty() {
+            let is_end = self.take(BLOCK - filled, |bytes| {
+                block[filled..filled + bytes.len()].copy_from_slice(bytes);
+                filled += bytes.len();
+            })?;
+            if is_end {
                 return if filled == 0 { Ok(0) } else { Err(TarError::Truncated) };
             }
-            let length = available.len().min(BLOCK - filled);
-            block[filled..filled + length].copy_from_slice(&available[..length]);
-            filled += length;
-            self.source.consume(length);
         }
         Ok(BLOCK)
     }
@@ -197,10 +220,12 @@ impl<R: BufRead> TarReader<R> {
         self.set_data(size);
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         while self.data_left > 0 {
-            let piece = self.fill()?;
-            bytes.extend_from_slice(piece);
-            let length = piece.len();
-            self.consume(length);
+            let wanted = usize::try_from(self.data_left).unwrap_or(usize::MAX);
+            let before = bytes.len();
+            if self.take(wanted, |piece| bytes.extend_from_slice(piece))? {
+                return Err(TarError::Truncated);
+            }
+            self.data_left -= (bytes.len() - before) as u64;
         }
         self.skip_data()?;
         Ok(bytes)

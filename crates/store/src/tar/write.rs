@@ -1,8 +1,6 @@
 //! Writes a tar stream: ustar headers, and PAX records for whatever does not fit into them, as Go's archive/tar does.
 //!
-//! The same entries always give the same bytes. Layers that were committed here are packed again when they are
-//! pushed, and have to come out with the digest that they were given: a change of this file or of `pack` that changes
-//! its output would make them unpushable.
+//! The same entries always give the same bytes, so that the same changes give the same layer.
 
 use std::io::{self, Write};
 

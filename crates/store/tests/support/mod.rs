@@ -53,7 +53,7 @@ impl TestStore {
     }
 
     pub fn layer(&self, lease: &Lease, tar: &[u8]) -> Layer {
-        self.store.unpack_layer(lease, Some(&Digest::of(tar)), tar).unwrap()
+        self.store.layer_import(lease, Some(&Digest::of(tar)), tar).unwrap()
     }
 
     /// Takes in a layer as a pull does.
