@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+/// The name of the database's file.
+pub(crate) const FILE: &str = "gantry.redb";
 /// The version of the schema that this code writes.
 const VERSION: u32 = 1;
 /// Pages kept in memory, in bytes. Small: the engine at rest has 20 MiB for everything, and the kernel caches the file.
@@ -61,6 +63,12 @@ pub(crate) struct ImageRecord {
     /// When a user last tagged it, nanoseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_tagged_ns: Option<i64>,
+    /// When it was last made or pulled, nanoseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_ns: Option<i64>,
+    /// It is not removed to make room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pinned: bool,
 }
 
 /// What is known about a layer beside its files.
@@ -70,6 +78,9 @@ pub(crate) struct LayerRecord {
     pub size: u64,
     /// Length of its plain tar in bytes.
     pub tar_size: u64,
+    /// What its directory takes on the disk, in bytes; 0: not counted yet.
+    #[serde(default)]
+    pub disk_size: u64,
     /// The tar as it came, usually compressed. None: it was plain or made here, or it was dropped to make room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,

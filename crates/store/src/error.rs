@@ -42,6 +42,9 @@ pub enum Error {
     /// No content has this digest.
     #[error("content {0} does not exist")]
     NoSuchBlob(Digest),
+    /// An image has more layers than can be mounted.
+    #[error("the image has {0} layers, and the kernel stacks no more than {1}")]
+    TooDeep(usize, usize),
     /// There is no snapshot for this container.
     #[error("no snapshot for container {0}")]
     NoSuchSnapshot(String),

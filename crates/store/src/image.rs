@@ -39,7 +39,10 @@ impl Store {
                 manifests: Vec::new(),
                 documents: Vec::new(),
                 last_tagged_ns: None,
+                used_ns: None,
+                is_pinned: false,
             });
+            record.used_ns = Some(now_ns());
             record.parent = image.parent.map(|parent| parent.0).or(record.parent);
             add_manifest(&mut record, image.manifest);
             for document in image.documents {
@@ -310,5 +313,6 @@ fn assemble(txn: &impl Reading, id: ImageId, record: ImageRecord, names: Vec<Ref
         size: layers.iter().map(|layer| layer.size).sum(),
         layers,
         last_tagged_ns: record.last_tagged_ns,
+        is_pinned: record.is_pinned,
     })
 }

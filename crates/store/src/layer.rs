@@ -192,13 +192,16 @@ impl LayerIngest {
                 return Err(error);
             }
         };
-        let Self { lease, inner, blob, expected, head, .. } = self;
+        let Self { lease, inner, mut blob, expected, head, .. } = self;
         let descriptor = expected.unwrap_or_else(|| {
             let found = blob.digester.clone().finish();
             Descriptor::new(media_type_of(&head, found == unpacked.diff_id), found, blob.size)
         });
-        let is_in_files = is_plain(&descriptor.media_type) && unpacked.rebuilds;
-        place(&inner, &lease, unpacked, Some((blob, descriptor)).filter(|_| !is_in_files))
+        if is_plain(&descriptor.media_type) && unpacked.rebuilds {
+            blob.give_up();
+            return place(&inner, &lease, unpacked, None);
+        }
+        place(&inner, &lease, unpacked, Some((blob, descriptor)))
     }
 
     /// What became of the bytes, if the blob is the right one.
@@ -295,18 +298,18 @@ pub(crate) fn place(
         let mut record = existing.unwrap_or_else(|| LayerRecord {
             size: unpacked.size,
             tar_size: unpacked.tar_size,
+            disk_size: 0,
             blob: None,
             dropped: Vec::new(),
             rebuilds: unpacked.rebuilds,
         });
-        if let Some((file, descriptor)) = blob
-            && record.blob.is_none()
-        {
+        if let Some((file, descriptor)) = blob {
             let size = file.size;
             file.place(&descriptor.digest)?;
             change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
+            lease.hold(change.state, &descriptor.digest);
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
-            record.blob = Some(descriptor);
+            record.blob.get_or_insert(descriptor);
         }
         change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)?;
         // The last step before the commit: should that fail, the next start finds a directory without a record.

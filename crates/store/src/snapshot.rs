@@ -31,6 +31,9 @@ use crate::gc::chain_name;
 use crate::image::ImageId;
 use crate::store::{INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
 
+/// Most layers below a snapshot: the kernel's limit for an overlay (`OVL_MAX_STACK`, 500), less the mount points.
+const MAX_LAYERS: usize = 499;
+
 /// How a snapshot is to be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SnapshotOptions {
@@ -94,6 +97,9 @@ impl Store {
             }
             None => Vec::new(),
         };
+        if layers.len() > MAX_LAYERS {
+            return Err(Error::TooDeep(layers.len(), MAX_LAYERS));
+        }
         let record = SnapshotRecord { image: image.cloned(), layers, ephemeral: options.ephemeral };
         state.snapshots.insert(container.to_owned(), record.clone());
         Ok(record)
@@ -126,7 +132,8 @@ impl Store {
     pub fn snapshot_remove(&self, container: &str) -> Result<()> {
         let mut state = self.0.state();
         match state.snapshots.remove(container) {
-            Some(_) => {
+            Some(record) => {
+                self.0.touch_init(&record.layers);
                 self.0.discard(&self.0.snapshot_path(container));
                 Ok(())
             }

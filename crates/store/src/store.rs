@@ -61,7 +61,7 @@ impl Store {
             make_dir(&root.join(dir), mode)?;
         }
         spread(&root.join(UNPACKING));
-        let db = db::open(&root.join("gantry.redb"))?;
+        let db = db::open(&root.join(db::FILE))?;
         let reaper = Reaper::new(root.join(REMOVING));
         let mut state = State::default();
         crate::recover::sweep(&root, &db.begin_read()?, &mut state, &reaper)?;

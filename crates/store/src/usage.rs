@@ -1,4 +1,5 @@
-//! How much a directory tree holds, counted as Docker counts: sizes of files and links, hard links once.
+//! How much a directory tree holds: counted as Docker counts (sizes of files and links, hard links once), and as the disk
+//! does.
 
 use std::collections::HashSet;
 use std::fs;
@@ -31,4 +32,25 @@ pub(crate) fn of_directory(root: &Path) -> Result<Usage> {
         }
     }
     Ok(usage)
+}
+
+/// What a directory takes on the disk with everything below it, as `du` counts: whole blocks, hard links once, in bytes.
+/// What vanishes meanwhile, or cannot be looked at, is not counted.
+pub(crate) fn on_disk(root: &Path) -> u64 {
+    let blocks = |metadata: &fs::Metadata| metadata.blocks() * 512;
+    let mut total = fs::symlink_metadata(root).map_or(0, |metadata| blocks(&metadata));
+    let mut linked = HashSet::new();
+    let mut pending: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else if metadata.nlink() > 1 && !linked.insert(metadata.ino()) {
+                continue;
+            }
+            total += blocks(&metadata);
+        }
+    }
+    total
 }

@@ -98,6 +98,8 @@ pub struct Image {
     pub size: u64,
     /// When a user last tagged it, nanoseconds since 1970; None: never here.
     pub last_tagged_ns: Option<i64>,
+    /// It is not removed to make room on the disk.
+    pub is_pinned: bool,
 }
 
 impl Image {

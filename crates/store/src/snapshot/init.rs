@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use oci::digest::Digest;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
 
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
@@ -28,6 +28,7 @@ impl Inner {
     pub(super) fn ensure_init(&self, layers: &[Digest]) -> Result<()> {
         let target = self.root.join(INITS).join(chain_name(layers));
         if fs::symlink_metadata(&target).is_ok() {
+            self.touch_init(layers);
             return Ok(());
         }
         let work = self.root.join(UNPACKING).join(self.unique());
@@ -45,6 +46,16 @@ impl Inner {
             self.discard(&work);
         }
         moved
+    }
+
+    /// Notes that a container uses this stack of layers now: that is what the time of the directory says (see `room`). No
+    /// record, since making a container writes nothing that has to reach the disk.
+    pub(super) fn touch_init(&self, layers: &[Digest]) {
+        let dir = self.root.join(INITS).join(chain_name(layers));
+        let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        // Without a time the image only counts as older than it is.
+        let _ = rustix::fs::utimensat(CWD, &dir, &times, AtFlags::empty());
     }
 
     fn fill_init(&self, fs_dir: &Path, layers: &[Digest]) -> Result<()> {
