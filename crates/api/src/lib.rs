@@ -19,6 +19,7 @@
 //! | [`error`], [`version`], [`json`], [`time`] | what every request shares |
 
 pub mod auth;
+pub mod beyond;
 pub mod container;
 pub mod error;
 pub mod event;

@@ -1,6 +1,6 @@
 //! The life of the daemon's process: settings, sockets, engine, ready, until a signal ends it.
 
-use engine::{Engine, EngineConfig};
+use engine::{DiskBudget, Engine, EngineConfig};
 use futures_util::future::select_all;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -189,6 +189,12 @@ fn engine_config(settings: &Settings) -> EngineConfig {
     let default = EngineConfig::default();
     let settings = settings.clone();
     let ulimits = settings.default_ulimits.into_iter();
+    let percent = |value: i64| u8::try_from(value).unwrap_or(100);
+    let disk_budget = u64::try_from(settings.disk_budget).ok().filter(|limit| *limit > 0).map(|limit| DiskBudget {
+        limit,
+        high_percent: percent(settings.disk_budget_high),
+        low_percent: percent(settings.disk_budget_low),
+    });
     EngineConfig {
         data_root: settings.data_root,
         exec_root: settings.exec_root,
@@ -220,6 +226,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         debug: settings.debug,
         max_concurrent_downloads: settings.max_concurrent_downloads,
         max_concurrent_uploads: settings.max_concurrent_uploads,
+        disk_budget,
         program: default.program,
         version: default.version,
     }

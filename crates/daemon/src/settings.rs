@@ -52,6 +52,10 @@ pub(crate) struct Settings {
     pub(crate) default_cgroupns_mode: Option<String>,
     pub(crate) default_shm_size: Option<i64>,
     pub(crate) default_ulimits: BTreeMap<String, UlimitSetting>,
+    /// In bytes; 0: none.
+    pub(crate) disk_budget: i64,
+    pub(crate) disk_budget_high: i64,
+    pub(crate) disk_budget_low: i64,
     pub(crate) dns: Vec<String>,
     pub(crate) dns_opts: Vec<String>,
     pub(crate) dns_search: Vec<String>,
@@ -106,6 +110,9 @@ impl Default for Settings {
             default_cgroupns_mode: None,
             default_shm_size: None,
             default_ulimits: BTreeMap::new(),
+            disk_budget: 0,
+            disk_budget_high: 90,
+            disk_budget_low: 75,
             dns: Vec::new(),
             dns_opts: Vec::new(),
             dns_search: Vec::new(),
@@ -303,6 +310,13 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     }
     if settings.max_concurrent_uploads == 0 {
         return bad("max-concurrent-uploads", "0", "must be at least 1");
+    }
+    if !(1..=100).contains(&settings.disk_budget_high) {
+        return bad("disk-budget-high", &settings.disk_budget_high.to_string(), "must be a percentage, 1 to 100");
+    }
+    if !(0..=settings.disk_budget_high).contains(&settings.disk_budget_low) {
+        let reason = "must be a percentage, no higher than disk-budget-high";
+        return bad("disk-budget-low", &settings.disk_budget_low.to_string(), reason);
     }
     match settings.default_cgroupns_mode.as_deref() {
         None | Some("host" | "private") => Ok(()),

@@ -68,6 +68,8 @@ pub struct EngineConfig {
     pub max_concurrent_downloads: usize,
     /// Parallel uploads of one push.
     pub max_concurrent_uploads: usize,
+    /// How much may be kept on the disk; without it, all that fits.
+    pub disk_budget: Option<crate::DiskBudget>,
     /// Version of the whole program, shown by `version` and `info`.
     pub version: String,
 }
@@ -107,6 +109,7 @@ impl Default for EngineConfig {
             debug: false,
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
+            disk_budget: None,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use network::{Network, NetworkConfig};
 use store::Store;
+use tokio::sync::Notify;
 
 use crate::config::EngineConfig;
 use crate::container::Table;
@@ -38,6 +39,8 @@ pub struct Engine {
     pub(crate) volumes: Volumes,
     /// Clients that attached before their container was started.
     pub(crate) waiting: crate::attach::Waiting,
+    /// Told when the disk holds more than before: see [`crate::budget`].
+    pub(crate) disk_grown: Arc<Notify>,
     /// Stable over restarts.
     pub(crate) id: String,
     /// Closed to end the thread that watches the firewall.
@@ -79,12 +82,14 @@ impl Engine {
             execs: crate::exec::Table::default(),
             volumes: opened.volumes,
             waiting: crate::attach::Waiting::default(),
+            disk_grown: Arc::default(),
             id: opened.id,
             firewall_watch: Mutex::default(),
             me: me.clone(),
         });
         crate::adopt::run(&engine).await?;
         engine.watch_firewall()?;
+        crate::budget::watch(&engine, Arc::downgrade(&engine));
         Ok(engine)
     }
 

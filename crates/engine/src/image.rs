@@ -24,6 +24,7 @@ mod commit;
 pub mod hello;
 mod import;
 mod inspect;
+mod layers;
 mod list;
 mod load;
 mod pattern;
@@ -33,6 +34,7 @@ mod push;
 mod remove;
 mod save;
 mod upload;
+mod verify;
 mod words;
 
 use api::Filters;

@@ -35,6 +35,7 @@
 mod adopt;
 mod archive;
 pub mod attach;
+mod budget;
 pub mod config;
 pub mod container;
 mod engine;
@@ -54,6 +55,7 @@ mod volume;
 
 pub use archive::{ArchivePutOptions, ByteStream};
 pub use attach::{AttachOptions, AttachSession};
+pub use budget::DiskBudget;
 pub use config::EngineConfig;
 pub use container::list::ListOptions;
 pub use container::remove::RemoveOptions;

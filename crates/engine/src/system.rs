@@ -21,6 +21,11 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
+/// A number of bytes as the API has it.
+fn bytes(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
@@ -111,14 +116,26 @@ impl Engine {
         let mut usage = DiskUsage::default();
         if wants("container") {
             let options = crate::ListOptions { all: true, size: true, ..crate::ListOptions::default() };
-            usage.containers = Some(self.container_list(options).await?);
+            let mut containers = self.container_list(options).await?;
+            let (store, data_root) = (self.store.clone(), self.config.data_root.clone());
+            // What is on the disk, as `du` counts: also the log, and no holes.
+            usage.containers = Some(
+                self.blocking(move || {
+                    let snapshots = store.disk_usage()?.snapshots;
+                    for container in &mut containers {
+                        let own = crate::budget::container_files(&data_root, &container.id);
+                        container.size_rw = bytes(snapshots.get(&container.id).copied().unwrap_or_default() + own);
+                    }
+                    Ok(containers)
+                })
+                .await?,
+            );
         }
         if wants("image") {
             let options = crate::image::ListOptions { shared_size: true, container_count: true, ..Default::default() };
             usage.images = Some(self.image_list(options).await?);
             let store = self.store.clone();
-            let layers = self.blocking(move || Ok(store.layers_size()?)).await?;
-            usage.layers_size = i64::try_from(layers).unwrap_or(i64::MAX);
+            usage.layers_size = bytes(self.blocking(move || Ok(store.disk_usage()?.images)).await?);
         }
         if wants("volume") {
             usage.volumes = Some(self.measured_volumes().await?);
@@ -138,7 +155,7 @@ impl Engine {
                 let users = used.get(&volume.name).map_or(0, Vec::len);
                 volume.usage_data = Some(api::volume::UsageData {
                     ref_count: i64::try_from(users).unwrap_or(i64::MAX),
-                    size: i64::try_from(crate::volume::disk_usage(volume.mountpoint.as_ref())).unwrap_or(i64::MAX),
+                    size: bytes(store::disk_size(volume.mountpoint.as_ref())),
                 });
             }
             Ok(all)

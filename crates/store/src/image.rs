@@ -170,11 +170,6 @@ impl Store {
         }
         Ok(items)
     }
-
-    /// Bytes of all layers together, each counted once.
-    pub fn layers_size(&self) -> Result<u64> {
-        Ok(self.0.read()?.all_json::<LayerRecord>(db::LAYERS)?.iter().map(|(_, layer)| layer.size).sum())
-    }
 }
 
 fn add_manifest(record: &mut ImageRecord, manifest: Option<Descriptor>) {

@@ -36,7 +36,8 @@ pub(crate) fn of_directory(root: &Path) -> Result<Usage> {
 
 /// What a directory takes on the disk with everything below it, as `du` counts: whole blocks, hard links once, in bytes.
 /// What vanishes meanwhile, or cannot be looked at, is not counted.
-pub(crate) fn on_disk(root: &Path) -> u64 {
+#[must_use]
+pub fn on_disk(root: &Path) -> u64 {
     let blocks = |metadata: &fs::Metadata| metadata.blocks() * 512;
     let mut total = fs::symlink_metadata(root).map_or(0, |metadata| blocks(&metadata));
     let mut linked = HashSet::new();

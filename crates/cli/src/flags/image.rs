@@ -112,6 +112,15 @@ pub(super) const IMAGE_INSPECT: &[Flag] = &[
     ),
 ];
 
+/// `image layers`.
+pub(super) const IMAGE_LAYERS: &[Flag] = &[
+    flag("files", Bool, "List the files that each layer adds, changes and removes"),
+    flag("format", Str, TABLE_FORMAT),
+    flag("no-trunc", Bool, "Do not truncate the output"),
+    flag("quiet", Bool, "Only display diff IDs").short('q'),
+    flag("wasted", Bool, "List the files that a later layer replaces or removes"),
+];
+
 /// `image prune`.
 pub(super) const IMAGE_PRUNE: &[Flag] = &[
     flag("all", Bool, "Remove all unused images, not just dangling ones").short('a'),

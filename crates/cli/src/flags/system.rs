@@ -43,6 +43,9 @@ pub(super) const NETWORK_INSPECT: &[Flag] = &[
 pub(super) const SYSTEM_DF: &[Flag] =
     &[flag("format", Str, TABLE_FORMAT), flag("verbose", Bool, "Show detailed information on space usage").short('v')];
 
+/// `system verify`.
+pub(super) const SYSTEM_VERIFY: &[Flag] = &[flag("quiet", Bool, "Only display what is wrong").short('q')];
+
 /// `system prune`.
 pub(super) const SYSTEM_PRUNE: &[Flag] = &[
     flag("all", Bool, "Remove all unused images not just dangling ones").short('a'),

@@ -27,6 +27,9 @@ pub(super) const ROUTES: &[Route] = routes! {
     POST "/images/prune" => prune,
     POST "/images/{name}/push" => push,
     POST "/images/{name}/tag" => tag,
+    GET "/images/{name}/layers" => layers,
+    POST "/images/{name}/pin" => pin,
+    POST "/images/{name}/unpin" => unpin,
     DELETE "/images/{name}" => remove,
     POST "/commit" => commit,
     GET "/distribution/{name}/json" => distribution,
@@ -97,7 +100,7 @@ async fn create(request: Request) -> Outcome<Reply> {
 }
 
 /// Progress as its own lines, which end in `\r\n`.
-fn progress(lines: ProgressStream) -> Reply {
+pub(super) fn progress(lines: ProgressStream) -> Reply {
     reply::stream("application/json", lines.map(|message: Message| Ok(message.to_line().into()))).into()
 }
 
@@ -142,6 +145,20 @@ async fn tag(request: Request) -> Outcome<Reply> {
     let query = &request.query;
     request.engine.image_tag(&request.name, query.get("repo"), query.get("tag")).await?;
     Ok(reply::empty(201).into())
+}
+
+async fn layers(request: Request) -> Outcome<Reply> {
+    reply::json(200, &request.engine.image_layers(&request.name).await?)
+}
+
+async fn pin(request: Request) -> Outcome<Reply> {
+    request.engine.image_pin(&request.name, true).await?;
+    Ok(reply::empty(204).into())
+}
+
+async fn unpin(request: Request) -> Outcome<Reply> {
+    request.engine.image_pin(&request.name, false).await?;
+    Ok(reply::empty(204).into())
 }
 
 async fn remove(request: Request) -> Outcome<Reply> {

@@ -1,4 +1,4 @@
-//! `/_ping`, `/version`, `/info`, `/events`, `/auth`, `/system/df`.
+//! `/_ping`, `/version`, `/info`, `/events`, `/auth`, `/system/df`, `/system/verify`.
 
 use engine::EventsOptions;
 
@@ -15,6 +15,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET "/info" => info,
     GET "/events" => events,
     GET "/system/df" => disk_usage,
+    POST "/system/verify" => verify,
     POST "/auth" => auth,
 };
 
@@ -60,6 +61,10 @@ async fn disk_usage(request: Request) -> Outcome<Reply> {
     }
     let usage = request.engine.disk_usage(&kinds).await?;
     reply::json(200, &answer::disk_usage(&usage, request.version)?)
+}
+
+async fn verify(request: Request) -> Outcome<Reply> {
+    Ok(super::images::progress(request.engine.store_verify().await?))
 }
 
 async fn auth(mut request: Request) -> Outcome<Reply> {

@@ -54,6 +54,7 @@ impl Engine {
         if is_paused && let Err(error) = self.container_unpause(container.id()).await {
             tracing::warn!(%error, container = %record.id, "thawing after a commit");
         }
+        self.has_grown();
         made.map(|id| CommitResponse { id: id.to_string() })
     }
 

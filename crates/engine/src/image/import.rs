@@ -53,6 +53,7 @@ impl Engine {
                 engine.image_event("tag", id.as_str(), &name.familiar()).await;
             }
             engine.image_event("import", id.as_str(), id.as_str()).await;
+            engine.has_grown();
             lines.status("", id.to_string()).await
         })
         .await

@@ -49,6 +49,7 @@ impl Engine {
                 load(&store, reader, told)
             });
             let (loaded, ()) = tokio::join!(loading, feeding);
+            engine.has_grown();
             for image in loaded? {
                 if image.names.is_empty() {
                     lines.send(stream_line(format!("Loaded image ID: {}\n", image.id))).await?;

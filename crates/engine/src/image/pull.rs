@@ -120,6 +120,7 @@ impl Pull<'_> {
         })
         .await?;
         engine.image_event("pull", &reference.familiar(), &reference.familiar_name()).await;
+        engine.has_grown();
         Ok(!pulled.up_to_date)
     }
 

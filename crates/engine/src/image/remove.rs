@@ -81,7 +81,7 @@ impl Engine {
     }
 
     /// Which containers use which image, at this moment.
-    fn image_users(&self) -> Users {
+    pub(crate) fn image_users(&self) -> Users {
         let mut users = Users::new();
         for container in self.containers.all() {
             let record = container.record();

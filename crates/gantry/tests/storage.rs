@@ -1,0 +1,152 @@
+//! What is on the disk: looked into, checked, counted, and kept within a budget.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use support::Engine;
+
+/// What a command of Gantry's own prints; it must succeed.
+#[track_caller]
+fn ok(engine: &Engine, arguments: &[&str]) -> String {
+    let output = engine.gantry(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+/// Commits a container that ran this script in an image.
+fn layer(engine: &Engine, from: &str, script: &str, name: &str) {
+    engine.ok(&["run", "--name", "step", from, "sh", "-c", script]);
+    engine.ok(&["commit", "step", name]);
+    engine.ok(&["rm", "step"]);
+}
+
+#[test]
+fn layers_show_their_files_and_what_is_wasted() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    layer(&engine, "busybox", "head -c 300000 /dev/zero >/big; echo a >/etc/motd", "one");
+    layer(&engine, "one", "rm /big; echo bb >/etc/motd; mkdir /opt; echo c >/opt/c", "two");
+    let rows = ok(
+        &engine,
+        &[
+            "image",
+            "layers",
+            "--format",
+            "{{.Number}} {{.Size}} {{.Wasted}} {{.Added}} {{.Changed}} {{.Removed}}",
+            "two",
+        ],
+    );
+    let rows: Vec<&str> = rows.lines().collect();
+    assert_eq!(rows.len(), 3);
+    // In the second layer the directory /etc has changed too; its looks have not.
+    assert_eq!(rows[1..], ["2 300kB 300kB 2 0 0", "3 5B 0B 2 1 1"]);
+    let table = ok(&engine, &["image", "layers", "two"]);
+    assert!(table.starts_with("LAYER"), "{table}");
+    assert!(table.contains("wasted\n300kB     layer 2   /big"), "{table}");
+    let wasted = ok(&engine, &["image", "layers", "--wasted", "two"]);
+    assert!(wasted.contains("A  -rw-r--r--  0:0  300kB  wasted  /big"), "{wasted}");
+    let files = ok(&engine, &["image", "layers", "--files", "two"]);
+    let line = |path: &str| files.lines().rfind(|line| line.ends_with(path)).unwrap_or_default().to_owned();
+    assert!(line(" /big").starts_with("D  -"), "{files}");
+    assert!(line(" /etc/motd").starts_with("C  -rw-r--r--"), "{files}");
+    assert!(line(" /opt").starts_with("A  drwxr-xr-x"), "{files}");
+    let missing = engine.gantry(&["image", "layers", "none"]);
+    assert_eq!(String::from_utf8_lossy(&missing.stderr), "Error response from daemon: No such image: none:latest\n");
+}
+
+#[test]
+fn verification_names_what_is_damaged() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    let text = ok(&engine, &["system", "verify"]);
+    assert!(text.ends_with(": all as they should be"), "{text}");
+    let layer = engine.inspect("busybox")["RootFS"]["Layers"][0].as_str().unwrap().to_owned();
+    let hex = layer.strip_prefix("sha256:").unwrap();
+    fs::write(engine.path(&format!("data/layers/{hex}/fs/etc/group")), "root:x:0:evil\n").unwrap();
+    let output = engine.gantry(&["system", "verify", "--quiet"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with(&format!("layer {layer} (busybox:latest): ")), "{text}");
+}
+
+#[test]
+fn the_sum_of_df_is_that_of_du() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    engine.ok(&[
+        "run",
+        "--name",
+        "writer",
+        "-v",
+        "vol:/v",
+        "busybox",
+        "sh",
+        "-c",
+        "head -c 700000 /dev/urandom | tee /f >/v/f",
+    ]);
+    let sum: f64 = ok(&engine, &["system", "df", "--format", "{{.Size}}"]).lines().map(bytes).sum();
+    let du = Command::new("du").args(["-s", "--block-size=1"]).arg(engine.path("data")).output().unwrap();
+    let du: f64 = String::from_utf8_lossy(&du.stdout).split_whitespace().next().unwrap().parse().unwrap();
+    // The client rounds to four digits, and the directories that hold all of it are nobody's.
+    let difference = du - sum;
+    assert!((-20_000.0..100_000.0).contains(&difference), "du {du}, df {sum}");
+}
+
+/// `1.23MB` as bytes.
+fn bytes(text: &str) -> f64 {
+    let number = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "B" => 1.0,
+        "kB" => 1e3,
+        "MB" => 1e6,
+        other => panic!("unit {other}"),
+    };
+    number.parse::<f64>().unwrap() * unit
+}
+
+#[test]
+fn a_disk_budget_removes_what_was_not_used_for_longest() {
+    let engine = Engine::start_with(&["--disk-budget", "16m", "--disk-budget-high", "100", "--disk-budget-low", "70"]);
+    engine.import_busybox();
+    engine.ok(&["create", "--name", "user", "busybox"]);
+    let mut events = engine
+        .client_command("docker")
+        .args(["events", "--filter", "type=image", "--filter", "event=delete", "--format", "{{.ID}}"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ids = Vec::new();
+    let import = |name: &str, seed: u8| {
+        let folder = engine.path(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("file"), vec![seed; 3 << 20]).unwrap();
+        let tar = Command::new("tar").arg("-C").arg(&folder).args(["-cf", "-", "."]).output().unwrap().stdout;
+        let path = engine.path(&format!("{name}.tar"));
+        fs::write(&path, tar).unwrap();
+        engine.ok(&["import", &path.display().to_string(), name])
+    };
+    for (name, seed) in [("first", 1), ("second:keep", 2), ("third", 3), ("fourth", 4)] {
+        ids.push(import(name, seed));
+        if name == "third" {
+            ok(&engine, &["image", "pin", "third"]);
+        }
+    }
+    // 2 + 4 × 3 MB are within the budget; the fifth is not.
+    import("fifth", 5);
+    let mut gone = String::new();
+    BufReader::new(events.stdout.as_mut().unwrap()).read_line(&mut gone).unwrap();
+    assert_eq!(gone.trim_end(), ids[0]);
+    events.kill().unwrap();
+    events.wait().unwrap();
+    let images = engine.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    for kept in ["second:keep", "third:latest", "fifth:latest", "busybox:latest"] {
+        assert!(images.contains(kept), "{kept} is gone: {images}");
+    }
+    assert!(!images.contains("first"), "{images}");
+    let refused = engine.gantry(&["image", "unpin", "none"]);
+    assert!(!refused.status.success());
+    ok(&engine, &["image", "unpin", "third"]);
+}
