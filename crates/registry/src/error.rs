@@ -80,6 +80,16 @@ pub enum Error {
     /// A blob is not what its digest says.
     #[error("filesystem layer verification failed for digest {0}")]
     LayerDigest(Digest),
+    /// A registry sent another part of a blob than it was asked for.
+    #[error("the registry answered the request for blob {digest} from byte {offset} on with \"{answer}\"")]
+    Range {
+        /// The blob.
+        digest: Digest,
+        /// What was asked for.
+        offset: u64,
+        /// Its `Content-Range`.
+        answer: String,
+    },
     /// A manifest is not what its digest says.
     #[error("manifest verification failed for digest {0}")]
     ManifestDigest(Digest),
@@ -138,6 +148,18 @@ pub enum Error {
     /// The client cannot be set up: certificates, TLS.
     #[error("{0}")]
     Setup(String),
+    /// An index with more below it than is read.
+    #[error("the index is too large: {0}")]
+    TooMany(String),
+    /// An archive broke off, or is none.
+    #[error("reading the archive: {0}")]
+    ReadArchive(#[source] std::io::Error),
+    /// The disk that something is read from, or what makes a stream of a layer.
+    #[error("{0}")]
+    Read(#[source] std::io::Error),
+    /// An archive is not what `docker load` takes; the text is Docker's.
+    #[error("{0}")]
+    Archive(String),
     /// The local store.
     #[error("failed to register layer: {0}")]
     Layer(#[source] store::Error),
@@ -162,21 +184,39 @@ impl Error {
         match self {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::Reserved => ErrorKind::Forbidden,
-            Self::Reference(_) => ErrorKind::InvalidParameter,
+            Self::Reference(_) | Self::Archive(_) => ErrorKind::InvalidParameter,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Auth(_) => ErrorKind::Unauthorized,
             _ => ErrorKind::System,
         }
     }
 
+    /// Is it trouble of ours, that another registry would not help?
+    pub(crate) fn is_local(&self) -> bool {
+        matches!(self, Self::Cancelled | Self::Layer(_) | Self::Store(_) | Self::Read(_) | Self::Task)
+    }
+
+    /// HTTP's 413.
+    pub(crate) fn too_large_a_request() -> Self {
+        Self::Status { status: 413, reason: "Request Entity Too Large".into() }
+    }
+
+    /// Might a shorter request succeed?
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Status { status: 413, .. })
+    }
+
+    /// Are the credentials, or the token that was made of them, no longer good?
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Registry(errors) if errors.first().is_some_and(|error| error.code == "UNAUTHORIZED"))
+    }
+
     /// Might the same request succeed a little later?
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Transport { transient, .. } => *transient,
-            Self::Body(_) => true,
+            Self::Body(_) | Self::Range { .. } => true,
             Self::Status { status, .. } => *status >= 500,
-            Self::Response { status, .. } => *status == 429,
-            Self::Registry(errors) => errors.0.iter().any(|error| error.code == "TOOMANYREQUESTS"),
             _ => false,
         }
     }

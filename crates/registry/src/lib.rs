@@ -1,7 +1,14 @@
-//! The distribution protocol: fetching and pushing images, with authentication and mirrors.
+//! Images from place to place: registries, archives and the store, by one copy.
 //!
-//! [`Client`] is the whole interface: `pull` brings an image into a [`store::Store`], `push` sends one away, and both
-//! tell what they do through a bounded queue of [`Progress`].
+//! [`Client`] is the interface. Everything it does is one operation with other ends:
+//!
+//! ```text
+//!  pull        a repository  ──►  the store             push    the store    ──►  a repository
+//!  load        an archive    ──►  the store             save    the store    ──►  an archive
+//!  between     a repository  ──►  a repository
+//!              └───────────── copy ─────────────┘
+//!  remote      one repository: endpoints, authentication, requests        progress    what is told meanwhile
+//! ```
 //!
 //! ```text
 //! pull:  manifest (index → platform) → configuration → layers, three at a time:
@@ -13,32 +20,34 @@
 //! A byte from a registry is read once, and nothing of it counts before its digest is right. A transfer that breaks off
 //! is taken up again where it ended. Every wait, retry, queue and document has a limit ([`Options`]).
 
-mod auth;
-mod challenge;
-mod download;
+mod between;
+mod copy;
 mod error;
-mod hosts;
+mod load;
 mod progress;
 mod pull;
 mod push;
 mod remote;
-mod resolve;
-mod tls;
-mod transport;
-mod upload;
+mod save;
 mod web;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-pub use auth::Credentials;
+pub use between::Between;
 pub use error::{Error, ErrorKind, RegistryError, RegistryErrors, Result};
+pub use load::Loaded;
 pub use progress::{LayerStatus, Progress, QUEUE, Sender};
 pub use pull::Pulled;
 pub use push::Pushed;
+pub use remote::Credentials;
+pub use save::save;
 pub use web::Download;
 
-use hosts::Insecure;
+use copy::flight::Flights;
+use remote::endpoint::Insecure;
+use remote::limit::Connections;
 
 /// The settings of a client.
 #[derive(Debug, Clone)]
@@ -55,6 +64,8 @@ pub struct Options {
     pub max_downloads: usize,
     /// Layers of one push that are uploaded at once.
     pub max_uploads: usize,
+    /// Requests at once at one host, over everything that this client does; at least 2.
+    pub max_connections: usize,
     /// For the address, the connection and TLS.
     pub connect_timeout: Duration,
     /// For the first byte of an answer.
@@ -65,7 +76,7 @@ pub struct Options {
     pub upload_timeout: Duration,
     /// How often a download is tried in all.
     pub attempts: u32,
-    /// Wait before the second attempt; doubled for each further one.
+    /// The longest wait before the second attempt; doubled for each further one.
     pub retry_delay: Duration,
 }
 
@@ -78,6 +89,7 @@ impl Default for Options {
             user_agent: concat!("gantry/", env!("CARGO_PKG_VERSION")).into(),
             max_downloads: 3,
             max_uploads: 5,
+            max_connections: 6,
             connect_timeout: Duration::from_secs(15),
             header_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
@@ -88,11 +100,13 @@ impl Default for Options {
     }
 }
 
-/// Speaks to registries. Holds settings only: connections live as long as one operation.
+/// Speaks to registries. Holds settings, and what its operations share: connections live as long as one of them.
 #[derive(Debug, Clone)]
 pub struct Client {
     options: Options,
     insecure: Insecure,
+    connections: Arc<Connections>,
+    flights: Arc<Flights>,
 }
 
 impl Client {
@@ -100,6 +114,12 @@ impl Client {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let insecure = Insecure::new(&options.insecure_registries);
-        Self { options, insecure }
+        let connections = Arc::new(Connections::new(options.max_connections));
+        Self { options, insecure, connections, flights: Arc::default() }
     }
+}
+
+/// Work of the store, on a thread that may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Task)?
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use oci::digest::Digest;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, Result};
 
@@ -151,15 +151,41 @@ pub(crate) struct LayerProgress {
     start: Instant,
     /// Milliseconds after `start` before which no count is sent.
     next_ms: AtomicU64,
+    /// Others that wait for the same layer.
+    news: Option<watch::Sender<Option<LayerStatus>>>,
 }
 
 impl LayerProgress {
     pub(crate) fn new(sender: &Sender, digest: &Digest) -> Self {
-        Self { id: short(digest), sender: sender.clone(), start: Instant::now(), next_ms: AtomicU64::new(0) }
+        Self {
+            id: short(digest),
+            sender: sender.clone(),
+            start: Instant::now(),
+            next_ms: AtomicU64::new(0),
+            news: None,
+        }
+    }
+
+    /// The same voice, which others hear as well.
+    pub(crate) fn heard_by(&self, news: watch::Sender<Option<LayerStatus>>) -> Self {
+        Self {
+            id: self.id.clone(),
+            sender: self.sender.clone(),
+            start: self.start,
+            next_ms: AtomicU64::new(0),
+            news: Some(news),
+        }
+    }
+
+    fn spread(&self, status: &LayerStatus) {
+        if let Some(news) = &self.news {
+            news.send_replace(Some(status.clone()));
+        }
     }
 
     /// Tells a change of state.
     pub(crate) async fn state(&self, status: LayerStatus) -> Result<()> {
+        self.spread(&status);
         let event = Progress::Layer { id: self.id.clone(), status };
         self.sender.send(event).await.map_err(|_| Error::Cancelled)
     }
@@ -173,6 +199,7 @@ impl LayerProgress {
         }
         let interval = u64::try_from(COUNT_INTERVAL.as_millis()).unwrap_or(u64::MAX);
         self.next_ms.store(now.saturating_add(interval), Ordering::Relaxed);
+        self.spread(&status);
         // A full queue loses a count, nothing else.
         let _ = self.sender.try_send(Progress::Layer { id: self.id.clone(), status });
     }

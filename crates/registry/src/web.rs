@@ -6,9 +6,9 @@ use reqwest::{Method, Url};
 
 use crate::Client;
 use crate::error::{Error, Result};
-use crate::hosts::{Endpoint, Trust};
-use crate::resolve::Resolver;
-use crate::transport::{Request, Response, Transport};
+use crate::remote::endpoint::{Endpoint, Trust};
+use crate::remote::resolve::Resolver;
+use crate::remote::transport::{Request, Response, Transport};
 
 /// A body that is being read.
 pub struct Download {
@@ -25,8 +25,8 @@ impl Client {
             return Err(unsupported(parsed.scheme()));
         }
         let base = parsed.origin().ascii_serialization();
-        let endpoint = Endpoint { base, trust: Trust::Verified, is_mirror: false };
-        let transport = Transport::new(&endpoint, &self.options, &Resolver::default()).await?;
+        let endpoint = Endpoint::new(&base, Trust::Verified);
+        let transport = Transport::new(&endpoint, &self.options, &Resolver::default(), &self.connections).await?;
         let response = transport.send(Request::new(Method::GET, parsed)).await?;
         if !response.status().is_success() {
             return Err(Error::Setup(format!("bad response from \"{url}\": {}", response.status())));

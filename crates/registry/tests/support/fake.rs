@@ -1,6 +1,7 @@
 //! A registry in this process that does what a test says: a function from requests to replies, and ways to misbehave.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -75,6 +76,14 @@ type Handler = Arc<dyn Fn(&Request) -> Option<Reply> + Send + Sync>;
 pub struct Fake {
     pub port: u16,
     seen: Arc<Mutex<Vec<Request>>>,
+    busy: Arc<Busy>,
+}
+
+/// How many requests are answered at once.
+#[derive(Default)]
+struct Busy {
+    now: AtomicUsize,
+    most: AtomicUsize,
 }
 
 impl Fake {
@@ -84,13 +93,20 @@ impl Fake {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&seen);
+        let busy = Arc::new(Busy::default());
+        let gauge = Arc::clone(&busy);
         let handler: Handler = Arc::new(move |request| handler(request).or_else(|| Some(honest(&image, request))));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(stream, Arc::clone(&handler), Arc::clone(&log)));
+                tokio::spawn(connection(stream, Arc::clone(&handler), Arc::clone(&log), Arc::clone(&gauge)));
             }
         });
-        Self { port, seen }
+        Self { port, seen, busy }
+    }
+
+    /// The most requests that were under way at once.
+    pub fn most_at_once(&self) -> usize {
+        self.busy.most.load(Ordering::SeqCst)
     }
 
     /// `127.0.0.1:PORT/PATH`.
@@ -132,13 +148,16 @@ fn honest(image: &Image, request: &Request) -> Reply {
     reply.with("Content-Type", media_type).with("Docker-Content-Digest", digest.as_str())
 }
 
-async fn connection(stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Request>>>) {
+async fn connection(stream: TcpStream, handler: Handler, log: Arc<Mutex<Vec<Request>>>, busy: Arc<Busy>) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
+        busy.most.fetch_max(busy.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let is_head = request.method == "HEAD";
         let reply = handler(&request).unwrap();
         log.lock().unwrap().push(request);
-        if !write_reply(&mut stream, &reply, is_head).await {
+        let goes_on = write_reply(&mut stream, &reply, is_head).await;
+        busy.now.fetch_sub(1, Ordering::SeqCst);
+        if !goes_on {
             return;
         }
     }

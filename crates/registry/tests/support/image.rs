@@ -20,6 +20,14 @@ pub struct Image {
     pub manifest: Vec<u8>,
 }
 
+impl Layer {
+    /// A layer whose blob is not compressed.
+    pub fn plain(name: &str, content: &[u8]) -> Self {
+        let tar = layer(name, content).tar;
+        Self { blob: tar.clone(), tar }
+    }
+}
+
 /// Bytes that no compression shrinks, the same for the same seed.
 pub fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

@@ -4,6 +4,7 @@
 
 pub mod fake;
 pub mod image;
+pub mod proxy;
 pub mod reference;
 
 use registry::{Client, Credentials, Error, Options, Progress, Pulled, QUEUE};
@@ -28,13 +29,20 @@ pub fn options() -> Options {
 /// A store in a directory that goes with it.
 pub struct TestStore {
     pub store: Store,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl TestStore {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { store: Store::open(dir.path()).unwrap(), _dir: dir }
+        Self { store: Store::open(dir.path()).unwrap(), dir }
+    }
+
+    /// The same, as another process finds it after this one.
+    pub fn reopened(self) -> Self {
+        let Self { store, dir } = self;
+        drop(store);
+        Self { store: Store::open(dir.path()).unwrap(), dir }
     }
 
     /// What is on the disk beside the database: must be nothing soon after a failed pull.

@@ -18,10 +18,10 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
-use crate::challenge::Challenge;
+use super::challenge::Challenge;
+use super::endpoint::Trust;
+use super::transport::{Request, Transport, transport as failed};
 use crate::error::{Error, Result};
-use crate::hosts::Trust;
-use crate::transport::{Request, Transport};
 
 /// Of a token server's answer, in bytes.
 const MAX_TOKEN: u64 = 1 << 20;
@@ -170,9 +170,8 @@ impl Authorizer {
         let shown = (request.method.clone(), request.url.clone());
         let response = transport.send(request).await?.success().await?;
         let body = response.bytes("token", MAX_TOKEN).await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            crate::transport::transport(&shown.0, &shown.1, &format!("unable to decode token response: {error}"), false)
-        })
+        serde_json::from_slice(&body)
+            .map_err(|error| failed(&shown.0, &shown.1, &format!("unable to decode token response: {error}"), false))
     }
 }
 

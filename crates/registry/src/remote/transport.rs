@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,13 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Body, Method, StatusCode, Url};
 use serde::Deserialize;
 
+use super::challenge::{self, Challenge};
+use super::endpoint::{Endpoint, Trust};
+use super::limit::{Connections, Place};
+use super::resolve::{LookupError, Resolver};
+use super::tls;
+use crate::Options;
 use crate::error::{Error, RegistryError, RegistryErrors, Result};
-use crate::hosts::{Endpoint, Trust};
-use crate::resolve::{LookupError, Resolver};
-use crate::{Options, tls};
 
 /// Go's limit.
 const MAX_REDIRECTS: usize = 10;
@@ -27,6 +31,10 @@ const MAX_SHOWN_BODY: usize = 1024;
 pub(crate) struct Transport {
     client: reqwest::Client,
     resolver: Resolver,
+    connections: Arc<Connections>,
+    /// Further headers, for the endpoint's own host.
+    headers: HeaderMap,
+    root: String,
     /// No byte for so long means that the other side is gone.
     stall: Duration,
     /// Answers to small requests must begin within this time.
@@ -51,6 +59,16 @@ impl Request {
         Self { method, url, headers: HeaderMap::new(), authorization: None, body: None, wait: None }
     }
 
+    /// The same once more, without its credentials; none if the body is a stream, which can be sent only once.
+    pub(crate) fn repeated(&self) -> Option<Self> {
+        let body = match &self.body {
+            None => None,
+            Some(body) => Some(body.as_bytes()?.to_vec().into()),
+        };
+        let (method, url, headers) = (self.method.clone(), self.url.clone(), self.headers.clone());
+        Some(Self { method, url, headers, authorization: None, body, wait: self.wait })
+    }
+
     #[must_use]
     pub(crate) fn header(mut self, name: reqwest::header::HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
@@ -59,11 +77,16 @@ impl Request {
 }
 
 impl Transport {
-    pub(crate) async fn new(endpoint: &Endpoint, options: &Options, resolver: &Resolver) -> Result<Self> {
+    pub(crate) async fn new(
+        endpoint: &Endpoint,
+        options: &Options,
+        resolver: &Resolver,
+        connections: &Arc<Connections>,
+    ) -> Result<Self> {
         let mut builder = reqwest::Client::builder()
             .user_agent(&options.user_agent)
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(options.connect_timeout)
+            .connect_timeout(endpoint.dial_timeout.unwrap_or(options.connect_timeout))
             .tcp_nodelay(true)
             .dns_resolver(resolver.clone());
         let (endpoint_copy, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
@@ -74,6 +97,9 @@ impl Transport {
         Ok(Self {
             client,
             resolver: resolver.clone(),
+            connections: Arc::clone(connections),
+            headers: endpoint.headers.clone(),
+            root: endpoint.root.clone(),
             stall: options.stall_timeout,
             header: options.header_timeout,
             trust: endpoint.trust,
@@ -88,8 +114,14 @@ impl Transport {
     pub(crate) async fn send(&self, request: Request) -> Result<Response> {
         let Request { method, mut url, headers, mut authorization, mut body, wait } = request;
         let shown = url.clone();
+        let is_stream = body.as_ref().is_some_and(|body| body.as_bytes().is_none());
         for _ in 0..=MAX_REDIRECTS {
+            let place =
+                if is_stream { self.connections.send(&url).await? } else { self.connections.receive(&url).await? };
             let mut builder = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            if url.as_str().starts_with(&self.root) {
+                builder = builder.headers(self.headers.clone());
+            }
             if let Some(value) = &authorization {
                 builder = builder.header(AUTHORIZATION, value.clone());
             }
@@ -102,7 +134,7 @@ impl Transport {
                 Err(_) => return Err(transport(&method, &shown, "net/http: timeout awaiting response headers", true)),
             };
             let Some(target) = self.redirect(&method, &url, &inner)? else {
-                return Ok(Response { inner, stall: self.stall });
+                return Ok(Response { inner, stall: self.stall, _place: place });
             };
             if target.origin() != url.origin() {
                 // Credentials stay home.
@@ -169,6 +201,8 @@ impl Transport {
 pub(crate) struct Response {
     inner: reqwest::Response,
     stall: Duration,
+    /// The connection is taken until the body was read.
+    _place: Place,
 }
 
 impl Response {
@@ -182,9 +216,9 @@ impl Response {
     }
 
     /// All values of `WWW-Authenticate`.
-    pub(crate) fn challenges(&self) -> Vec<crate::challenge::Challenge> {
+    pub(crate) fn challenges(&self) -> Vec<Challenge> {
         let values = self.inner.headers().get_all(reqwest::header::WWW_AUTHENTICATE);
-        crate::challenge::parse(values.iter().filter_map(|value| value.to_str().ok()))
+        challenge::parse(values.iter().filter_map(|value| value.to_str().ok()))
     }
 
     /// Where the answer came from, after redirects.

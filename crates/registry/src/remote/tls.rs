@@ -6,6 +6,8 @@
 //! ├── client.cert    shown to the registry
 //! └── client.key     its key
 //! ```
+//!
+//! A `hosts.toml` there may name further files for each of its hosts, see module `hosts`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +19,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::endpoint::{Certificates, Endpoint, Trust};
 use crate::error::{Error, Result};
-use crate::hosts::{Endpoint, Trust};
 
 /// Where distributions keep their bundle of certificates; the first that exists is read.
 const BUNDLES: [&str; 6] = [
@@ -36,7 +38,7 @@ pub(crate) fn config(endpoint: &Endpoint, certs_dirs: &[PathBuf]) -> Result<Clie
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Setup(error.to_string()))?;
-    let own = OwnCertificates::read(endpoint.host(), certs_dirs)?;
+    let own = OwnCertificates::read(endpoint, certs_dirs)?;
     let builder = match endpoint.trust {
         Trust::Unverified => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
         Trust::Verified => {
@@ -73,7 +75,20 @@ struct OwnCertificates {
 }
 
 impl OwnCertificates {
-    fn read(host: &str, certs_dirs: &[PathBuf]) -> Result<Self> {
+    fn read(endpoint: &Endpoint, certs_dirs: &[PathBuf]) -> Result<Self> {
+        let mut own = Self::of_directories(endpoint.host(), certs_dirs)?;
+        let Certificates { authorities, identity: own_identity } = &endpoint.certificates;
+        for path in authorities {
+            own.authorities.extend(certificates(path)?);
+        }
+        if let Some((certificate, key)) = own_identity {
+            own.identity = Some(identity(certificate, key.as_ref().unwrap_or(certificate))?);
+        }
+        Ok(own)
+    }
+
+    /// Docker's layout: a directory for each registry.
+    fn of_directories(host: &str, certs_dirs: &[PathBuf]) -> Result<Self> {
         let mut own = Self::default();
         // A host becomes the name of a directory: references allow no slash in it, mirrors are checked here.
         if host.is_empty() || host.contains('/') || host.starts_with('.') {
@@ -84,7 +99,7 @@ impl OwnCertificates {
             for path in entries.flatten().map(|entry| entry.path()) {
                 match path.extension().and_then(|extension| extension.to_str()) {
                     Some("crt") => own.authorities.extend(certificates(&path)?),
-                    Some("cert") => own.identity = Some(identity(&path)?),
+                    Some("cert") => own.identity = Some(identity(&path, &path.with_extension("key"))?),
                     _ => {}
                 }
             }
@@ -93,9 +108,8 @@ impl OwnCertificates {
     }
 }
 
-fn identity(path: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
-    let key_path = path.with_extension("key");
-    let key = PrivateKeyDer::from_pem_file(&key_path).map_err(|error| {
+fn identity(path: &Path, key_path: &Path) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| {
         Error::Setup(format!(
             "missing or unreadable key {} for client certificate {}: {error}",
             key_path.display(),

@@ -2,13 +2,22 @@
 //!
 //! | domain | endpoints, in the order in which they are tried |
 //! |---|---|
+//! | with a `hosts.toml` | the hosts that it names, then its `server`, see module `hosts` |
 //! | `docker.io` | the mirrors (pull only), then `https://registry-1.docker.io` |
 //! | loopback, or configured as insecure | `https` without verification, then `http` |
 //! | any other | `https` |
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::resolve::Resolver;
+use reqwest::Url;
+use reqwest::header::HeaderMap;
+
+use super::hosts;
+use super::resolve::Resolver;
+use crate::error::{Error, Result};
+use crate::{Client, remote::Actions};
 
 /// Where docker.io's registry really is.
 const DOCKER_HUB: &str = "https://registry-1.docker.io";
@@ -25,22 +34,62 @@ pub(crate) enum Trust {
 /// A place where a registry may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// `https://host[:port][/path]`, no slash at the end.
-    pub(crate) base: String,
+    /// Where the protocol's paths begin: `https://host[:port][/path]/v2`, no slash at the end.
+    pub(crate) root: String,
     pub(crate) trust: Trust,
     /// Is it a copy of the real one? Then it is given no credentials, and any failure leads to the next.
     pub(crate) is_mirror: bool,
+    /// The registry that a mirror is asked about, for those that stand for several (`?ns=docker.io`).
+    pub(crate) namespace: Option<String>,
+    /// Certificates to trust and to show, beside those of the directories.
+    pub(crate) certificates: Certificates,
+    /// Sent with every request.
+    pub(crate) headers: HeaderMap,
+    /// In place of the usual time for a connection.
+    pub(crate) dial_timeout: Option<Duration>,
+}
+
+/// Files in PEM form that belong to one endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Certificates {
+    /// Authorities to trust beside the system's.
+    pub(crate) authorities: Vec<PathBuf>,
+    /// A certificate to show, and its key if that is in another file.
+    pub(crate) identity: Option<(PathBuf, Option<PathBuf>)>,
 }
 
 impl Endpoint {
+    /// An endpoint at this base (`https://host`), below which the protocol has its usual place.
+    pub(crate) fn new(base: &str, trust: Trust) -> Self {
+        Self {
+            root: format!("{}/v2", base.trim_end_matches('/')),
+            trust,
+            is_mirror: false,
+            namespace: None,
+            certificates: Certificates::default(),
+            headers: HeaderMap::new(),
+            dial_timeout: None,
+        }
+    }
+
     /// `host[:port]`, for the directories of certificates.
     pub(crate) fn host(&self) -> &str {
-        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        let rest = self.root.split_once("://").map_or(self.root.as_str(), |(_, rest)| rest);
         rest.split('/').next().unwrap_or_default()
     }
 
     pub(crate) fn is_https(&self) -> bool {
-        self.base.starts_with("https:")
+        self.root.starts_with("https:")
+    }
+
+    /// A URL of the protocol: `/`, `/library/busybox/manifests/latest`.
+    pub(crate) fn url(&self, path: &str) -> Result<Url> {
+        let text = format!("{}{path}", self.root);
+        let mut url = Url::parse(&text).map_err(|error| Error::Setup(format!("parse \"{text}\": {error}")))?;
+        if let Some(namespace) = &self.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        Ok(url)
     }
 }
 
@@ -86,33 +135,58 @@ impl Insecure {
     }
 }
 
-/// Where to look for the registry of this domain. Never empty.
-pub(crate) async fn endpoints(
-    domain: &str,
-    mirrors: &[String],
-    insecure: &Insecure,
-    resolver: &Resolver,
-) -> Vec<Endpoint> {
-    let verified = |base: String| Endpoint { base, trust: Trust::Verified, is_mirror: false };
-    if domain == oci::reference::DEFAULT_DOMAIN {
-        let mut found = Vec::new();
-        for mirror in mirrors {
-            let base = mirror.trim_end_matches('/');
-            let base = if base.contains("://") { base.to_owned() } else { format!("https://{base}") };
-            let mut endpoint = Endpoint { base, trust: Trust::Verified, is_mirror: true };
-            if !endpoint.is_https() || insecure.allows(endpoint.host(), resolver).await {
-                endpoint.trust = Trust::Unverified;
-            }
-            found.push(endpoint);
+impl Client {
+    /// Where to look for the registry of this domain, in this order. Reads `hosts.toml`.
+    pub(crate) async fn endpoints(&self, domain: &str, resolver: &Resolver, actions: Actions) -> Result<Vec<Endpoint>> {
+        let (dirs, owned) = (self.options.certs_dirs.clone(), domain.to_owned());
+        let hosts = crate::blocking(move || hosts::read(&dirs, &owned)).await?;
+        // Nothing is pushed to a mirror.
+        let mirrors: &[String] = if actions == Actions::Pull { &self.options.mirrors } else { &[] };
+        let mut found = if domain == oci::reference::DEFAULT_DOMAIN {
+            mirrors_of(mirrors, &self.insecure, resolver).await
+        } else {
+            Vec::new()
+        };
+        let Some(hosts) = hosts else {
+            found.extend(usual(domain, &self.insecure, resolver).await);
+            return Ok(found);
+        };
+        found.extend(hosts.mirrors.into_iter().filter(|host| host.can(actions)).map(|host| host.endpoint));
+        match hosts.server {
+            Some(server) if server.can(actions) => found.push(server.endpoint),
+            Some(_) => {}
+            None => found.extend(usual(domain, &self.insecure, resolver).await),
         }
-        found.push(verified(DOCKER_HUB.to_owned()));
-        return found;
+        if found.is_empty() {
+            return Err(Error::Setup(format!("no host for {domain} may be used to {}", actions.verb())));
+        }
+        Ok(found)
+    }
+}
+
+/// The mirrors that the engine was started with, which are docker.io's.
+async fn mirrors_of(mirrors: &[String], insecure: &Insecure, resolver: &Resolver) -> Vec<Endpoint> {
+    let mut found = Vec::new();
+    for mirror in mirrors {
+        let base = if mirror.contains("://") { mirror.clone() } else { format!("https://{mirror}") };
+        let mut endpoint = Endpoint { is_mirror: true, ..Endpoint::new(&base, Trust::Verified) };
+        if !endpoint.is_https() || insecure.allows(endpoint.host(), resolver).await {
+            endpoint.trust = Trust::Unverified;
+        }
+        found.push(endpoint);
+    }
+    found
+}
+
+/// The registry itself. Never empty.
+async fn usual(domain: &str, insecure: &Insecure, resolver: &Resolver) -> Vec<Endpoint> {
+    if domain == oci::reference::DEFAULT_DOMAIN {
+        return vec![Endpoint::new(DOCKER_HUB, Trust::Verified)];
     }
     if !insecure.allows(domain, resolver).await {
-        return vec![verified(format!("https://{domain}"))];
+        return vec![Endpoint::new(&format!("https://{domain}"), Trust::Verified)];
     }
-    let unverified =
-        |scheme: &str| Endpoint { base: format!("{scheme}://{domain}"), trust: Trust::Unverified, is_mirror: false };
+    let unverified = |scheme: &str| Endpoint::new(&format!("{scheme}://{domain}"), Trust::Unverified);
     vec![unverified("https"), unverified("http")]
 }
 
@@ -146,9 +220,15 @@ mod tests {
 
     async fn shown(domain: &str, mirrors: &[&str], insecure: &[&str]) -> String {
         let strings = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let insecure = Insecure::new(&strings(insecure));
-        let found = endpoints(domain, &strings(mirrors), &insecure, &Resolver::default()).await;
-        let mark = |e: &Endpoint| format!("{}{}", e.base, if e.trust == Trust::Verified { "+" } else { "" });
+        let client = Client::new(crate::Options {
+            mirrors: strings(mirrors),
+            insecure_registries: strings(insecure),
+            certs_dirs: Vec::new(),
+            ..crate::Options::default()
+        });
+        let found = client.endpoints(domain, &Resolver::default(), Actions::Pull).await.unwrap();
+        let base = |e: &Endpoint| e.root.trim_end_matches("/v2").to_owned();
+        let mark = |e: &Endpoint| format!("{}{}", base(e), if e.trust == Trust::Verified { "+" } else { "" });
         found.iter().map(mark).collect::<Vec<_>>().join(" ")
     }
 

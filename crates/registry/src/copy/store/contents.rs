@@ -1,0 +1,108 @@
+//! Into the store as blobs and documents, nothing of it unpacked.
+
+use oci::Descriptor;
+use oci::digest::Digest;
+use store::{Lease, Store};
+use tokio::sync::mpsc;
+
+use super::super::flight::Flights;
+use super::super::{Destination, Image, Source};
+use super::Arrival;
+use super::images::fetch_config;
+use crate::error::{Error, Result};
+use crate::progress::{LayerProgress, LayerStatus, Sender};
+use crate::remote::Fetched;
+use crate::{Options, blocking};
+
+/// Where the images of an index go that are kept to be given back. All of it stays as long as the lease.
+pub(crate) struct Contents<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) lease: &'a Lease,
+    pub(crate) options: &'a Options,
+    pub(crate) flights: &'a Flights,
+    pub(crate) progress: &'a Sender,
+}
+
+/// A blob that is not here.
+pub(crate) struct Part {
+    blob: Descriptor,
+    progress: LayerProgress,
+}
+
+impl Destination for Contents<'_> {
+    type Part = Part;
+    /// The digests of everything that belongs to it.
+    type Placed = Vec<Digest>;
+
+    fn lanes(&self) -> usize {
+        self.options.max_downloads
+    }
+
+    async fn has(&self, _: &Fetched) -> Result<Option<Vec<Digest>>> {
+        Ok(None)
+    }
+
+    async fn parts<S: Source>(&self, _: &S, image: &Image) -> Result<Vec<Part>> {
+        let named = image.layers.iter().filter_map(|layer| layer.choices.first());
+        let named: Vec<Descriptor> = named.map(|choice| choice.blob.clone()).collect();
+        let (store, lease, wanted) = (self.store.clone(), self.lease.clone(), named.clone());
+        let here = blocking(move || {
+            let hold = |blob: &Descriptor| Ok(store.blob_hold(&lease, &blob.digest)?);
+            wanted.iter().map(hold).collect::<Result<Vec<bool>>>()
+        })
+        .await?;
+        let mut parts: Vec<Part> = Vec::new();
+        for (blob, _) in named.into_iter().zip(here).filter(|(_, is_here)| !is_here) {
+            let progress = LayerProgress::new(self.progress, &blob.digest);
+            if parts.iter().all(|part| part.blob.digest != blob.digest) {
+                progress.state(LayerStatus::PullingFsLayer).await?;
+                parts.push(Part { blob, progress });
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn bring<S: Source>(&self, source: &S, part: &Part) -> Result<Descriptor> {
+        let Part { blob, progress } = part;
+        let turn = self.flights.board(blob.digest.to_string(), progress).await?;
+        let (store, lease, wanted) = (self.store.clone(), self.lease.clone(), blob.digest.clone());
+        if blocking(move || Ok(store.blob_hold(&lease, &wanted)?)).await? {
+            progress.state(LayerStatus::PullComplete).await?;
+            return Ok(blob.clone());
+        }
+        // The operation before this one waits for its threads; this one ends with the last of its parts.
+        let (alive, _ended) = mpsc::channel(1);
+        let arrival =
+            Arrival { store: self.store, lease: self.lease, options: self.options, blob, diff_id: None, alive };
+        arrival.land(source, &turn.voice(progress)).await?;
+        Ok(blob.clone())
+    }
+
+    async fn image<S: Source>(&self, source: &S, image: &Image, _: Vec<Descriptor>) -> Result<Vec<Digest>> {
+        let (store, lease, wanted) = (self.store.clone(), self.lease.clone(), image.config.digest.clone());
+        let config = if blocking(move || Ok(store.blob_hold(&lease, &wanted)?)).await? {
+            None
+        } else {
+            let bytes = fetch_config(source, &image.config).await;
+            Some(bytes.map_err(|error| Error::PullConfig(Box::new(error)))?)
+        };
+        let manifest = image.manifest.as_ref().map(|manifest| manifest.bytes.clone());
+        let (store, lease) = (self.store.clone(), self.lease.clone());
+        let mut documents = blocking(move || {
+            let put = |bytes: Vec<u8>| Ok(store.blob_put(&lease, &bytes)?);
+            config.into_iter().chain(manifest).map(put).collect::<Result<Vec<Digest>>>()
+        })
+        .await?;
+        documents.push(image.config.digest.clone());
+        documents.extend(image.layers.iter().filter_map(|layer| Some(layer.choices.first()?.blob.digest.clone())));
+        Ok(documents)
+    }
+
+    async fn index(&self, index: &Fetched, children: Vec<Vec<Digest>>) -> Result<Vec<Digest>> {
+        let (store, lease, bytes) = (self.store.clone(), self.lease.clone(), index.bytes.clone());
+        let own = blocking(move || Ok(store.blob_put(&lease, &bytes)?)).await?;
+        let mut documents: Vec<Digest> = children.into_iter().flatten().collect();
+        documents.push(own);
+        Ok(documents)
+    }
+}
