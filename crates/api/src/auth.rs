@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::{alphabet, engine::DecodePaddingMode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Clients write URL-safe base64 with padding; some write it without.
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(
@@ -49,6 +50,21 @@ impl AuthConfig {
         }
         let bytes = URL_SAFE.decode(text).map_err(|error| format!("invalid X-Registry-Auth header: {error}"))?;
         crate::json::from_slice(&bytes).map_err(|error| format!("invalid X-Registry-Auth header: {error}"))
+    }
+
+    /// Reads an `X-Registry-Config` header: credentials by registry. Empty is none.
+    pub fn many_from_header(text: &str) -> Result<BTreeMap<String, Self>, String> {
+        if text.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let bytes = URL_SAFE.decode(text).map_err(|error| format!("invalid X-Registry-Config header: {error}"))?;
+        crate::json::from_slice(&bytes).map_err(|error| format!("invalid X-Registry-Config header: {error}"))
+    }
+
+    /// Writes an `X-Registry-Config` header.
+    pub fn many_to_header(auths: &BTreeMap<String, Self>) -> String {
+        // Structures of strings always serialize.
+        URL_SAFE.encode(serde_json::to_vec(auths).unwrap_or_default())
     }
 
     /// Writes an `X-Registry-Auth` header.

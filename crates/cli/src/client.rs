@@ -36,6 +36,8 @@ pub(crate) struct Client {
     headers: Vec<(String, String)>,
     /// Whether to start an engine when nothing listens.
     own_engine: Option<&'static str>,
+    /// What we were called by: `docker` or `gantry`.
+    program: &'static str,
 }
 
 impl Client {
@@ -72,6 +74,7 @@ impl Client {
             idle: RefCell::new(None),
             headers: Vec::new(),
             own_engine,
+            program,
         })
     }
 

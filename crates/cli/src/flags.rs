@@ -96,13 +96,15 @@ pub(crate) struct Flag {
     pub(crate) alias: Option<&'static str>,
     /// Whether help leaves it out.
     pub(crate) hidden: bool,
+    /// Whether Docker has no such flag. The pages of `docker` are Docker's, so they leave it out too.
+    pub(crate) own: bool,
     /// Refuses a value while flags are read, so that the message names the flag.
     pub(crate) check: Option<Check>,
 }
 
 /// Starts a row of the table.
 pub(crate) const fn flag(name: &'static str, kind: Kind, usage: &'static str) -> Flag {
-    Flag { name, short: None, kind, usage, default: "", alias: None, hidden: false, check: None }
+    Flag { name, short: None, kind, usage, default: "", alias: None, hidden: false, own: false, check: None }
 }
 
 impl Flag {
@@ -118,6 +120,11 @@ impl Flag {
 
     const fn hidden(mut self) -> Self {
         self.hidden = true;
+        self
+    }
+
+    const fn own(mut self) -> Self {
+        self.own = true;
         self
     }
 
@@ -166,6 +173,8 @@ pub(crate) struct Command {
     pub(crate) passes_on: bool,
     /// Whether the top of the help lists it under "Common Commands".
     pub(crate) common: bool,
+    /// Whether Docker has no such command.
+    pub(crate) own: bool,
     pub(crate) handler: Handler,
 }
 

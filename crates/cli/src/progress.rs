@@ -1,4 +1,9 @@
-//! The progress of pull, push, import and load: one line per layer that is redrawn on a terminal, plain lines elsewhere.
+//! The progress of pull, push, copy, import and load: one line per layer that is redrawn on a terminal, plain lines elsewhere.
+//!
+//! Called as `docker`, the lines are Docker's. Called by its own name, a bar also tells how fast the bytes move and when
+//! they will all be there.
+
+mod rate;
 
 use crate::client::Answer;
 use crate::error::Error;
@@ -8,6 +13,9 @@ use api::progress::{Message, ProgressDetail};
 use serde_json::Value;
 use std::fmt::Write;
 use std::io;
+use std::time::Instant;
+
+use rate::Rates;
 
 /// A line of the stream must end within this; aux objects are the longest.
 const MAX_LINE: usize = 16 << 20;
@@ -24,7 +32,7 @@ pub(crate) enum Output {
 /// Draws the whole stream and hands `aux` objects on. A failure in the stream is the error of the command.
 pub(crate) async fn show(mut answer: Answer<'_>, output: Output, mut aux: impl FnMut(&Value)) -> Result<(), Error> {
     let mut lines = Lines::default();
-    let mut screen = Screen::new(output);
+    let mut screen = Screen::new(output, answer.program());
     while let Some(piece) = answer.chunk().await? {
         lines.push(&piece)?;
         while let Some(message) = lines.next::<Message>()? {
@@ -74,10 +82,12 @@ struct Screen {
     width: usize,
     /// The lines that are redrawn, by id.
     lines: Vec<String>,
+    /// How fast the bytes of each line move; none where the lines are Docker's.
+    rates: Option<Rates>,
 }
 
 impl Screen {
-    fn new(output: Output) -> Self {
+    fn new(output: Output, program: &str) -> Self {
         use io::IsTerminal;
         let terminal = match output {
             Output::Stdout => io::stdout().is_terminal(),
@@ -85,7 +95,8 @@ impl Screen {
             Output::Quiet => false,
         };
         let width = terminal::size().map_or(200, |(_, columns)| usize::from(columns));
-        Self { output, terminal, width, lines: Vec::new() }
+        let rates = (terminal && program != "docker").then(Rates::default);
+        Self { output, terminal, width, lines: Vec::new(), rates }
     }
 
     fn draw(&mut self, message: &Message) -> Result<(), Error> {
@@ -121,8 +132,11 @@ impl Screen {
         Ok(())
     }
 
-    fn line(&self, message: &Message) -> String {
-        let bar = message.progress_detail.as_ref().map(|detail| bar(detail, self.width));
+    fn line(&mut self, message: &Message) -> String {
+        let mut bar = message.progress_detail.as_ref().map(|detail| bar(detail, self.width));
+        if let (Some(bar), Some(rates), Some(detail)) = (&mut bar, &mut self.rates, &message.progress_detail) {
+            bar.push_str(&rates.note(&message.id, &message.status, detail, Instant::now()));
+        }
         let mut text = String::new();
         let mut end = "";
         if self.terminal && message.stream.is_empty() && bar.is_some() {
@@ -199,7 +213,7 @@ mod tests {
 
     #[test]
     fn plain_lines() {
-        let screen = Screen { output: Output::Quiet, terminal: false, width: 80, lines: Vec::new() };
+        let mut screen = Screen { output: Output::Quiet, terminal: false, width: 80, lines: Vec::new(), rates: None };
         let empty = Some(ProgressDetail::default());
         let some = Some(ProgressDetail { current: 1, total: 2, ..ProgressDetail::default() });
         let message = |detail, id: &str| Message {

@@ -147,9 +147,16 @@ pub(crate) const TABLE: &[Entry] = &[
     entry("log-opts", "log-opt", Pairs, "Default log driver options for containers"),
     entry("max-concurrent-downloads", "max-concurrent-downloads", Number, "Set the max concurrent downloads"),
     entry("max-concurrent-uploads", "max-concurrent-uploads", Number, "Set the max concurrent uploads"),
+    entry(
+        "max-connections-per-host",
+        "max-connections-per-host",
+        Number,
+        "Set the max concurrent requests to one registry's host, over all pulls and pushes",
+    ),
     entry("mtu", "mtu", Number, "Set the MTU of the default bridge network"),
     entry("no-new-privileges", "no-new-privileges", Switch, "Set no-new-privileges by default for new containers"),
     short('p', entry("pidfile", "pidfile", Text, "Path to use for daemon PID file")),
+    entry("policy-file", "policy-file", Text, "File with rules that allow or block registries and repositories"),
     entry("registry-mirrors", "registry-mirror", List, "Preferred registry mirror"),
     entry("seccomp-profile", "seccomp-profile", Text, "Path to seccomp profile; \"builtin\" or \"unconfined\""),
     only(

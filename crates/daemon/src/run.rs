@@ -227,6 +227,8 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         max_concurrent_downloads: settings.max_concurrent_downloads,
         max_concurrent_uploads: settings.max_concurrent_uploads,
         disk_budget,
+        max_connections_per_host: settings.max_connections_per_host,
+        policy_file: settings.policy_file,
         program: default.program,
         version: default.version,
     }

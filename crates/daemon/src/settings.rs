@@ -67,7 +67,9 @@ pub(crate) struct Settings {
     pub(crate) log_opts: BTreeMap<String, String>,
     pub(crate) max_concurrent_downloads: usize,
     pub(crate) max_concurrent_uploads: usize,
+    pub(crate) max_connections_per_host: usize,
     pub(crate) no_new_privileges: bool,
+    pub(crate) policy_file: Option<PathBuf>,
     pub(crate) seccomp_profile: String,
     pub(crate) shutdown_timeout: i64,
     /// `None` when nobody said anything: tcp is refused then.
@@ -124,7 +126,9 @@ impl Default for Settings {
             log_opts: BTreeMap::new(),
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
+            max_connections_per_host: 6,
             no_new_privileges: false,
+            policy_file: None,
             seccomp_profile: "builtin".into(),
             shutdown_timeout: 15,
             tls: None,
@@ -317,6 +321,10 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     if !(0..=settings.disk_budget_high).contains(&settings.disk_budget_low) {
         let reason = "must be a percentage, no higher than disk-budget-high";
         return bad("disk-budget-low", &settings.disk_budget_low.to_string(), reason);
+    }
+    if settings.max_connections_per_host < 2 {
+        let given = settings.max_connections_per_host.to_string();
+        return bad("max-connections-per-host", &given, "must be at least 2");
     }
     match settings.default_cgroupns_mode.as_deref() {
         None | Some("host" | "private") => Ok(()),

@@ -70,6 +70,10 @@ pub struct EngineConfig {
     pub max_concurrent_uploads: usize,
     /// How much may be kept on the disk; without it, all that fits.
     pub disk_budget: Option<crate::DiskBudget>,
+    /// Requests at once at one registry's host, over all pulls and pushes; at least 2.
+    pub max_connections_per_host: usize,
+    /// The file that allows and blocks registries; `/etc/gantry/policy.toml`, if that exists, when absent.
+    pub policy_file: Option<PathBuf>,
     /// Version of the whole program, shown by `version` and `info`.
     pub version: String,
 }
@@ -110,6 +114,8 @@ impl Default for EngineConfig {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             disk_budget: None,
+            max_connections_per_host: 6,
+            policy_file: None,
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

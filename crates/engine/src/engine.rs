@@ -170,6 +170,7 @@ fn registry_client(config: &EngineConfig) -> registry::Client {
         user_agent: format!("gantry/{}", config.version),
         max_downloads: config.max_concurrent_downloads,
         max_uploads: config.max_concurrent_uploads,
+        max_connections: config.max_connections_per_host,
         ..registry::Options::default()
     })
 }

@@ -8,8 +8,9 @@
 //! image_pull(PullOptions) -> ProgressStream          POST /images/create?fromImage=
 //! image_import(ImportOptions, body) -> ProgressStream    POST /images/create?fromSrc=
 //! image_push(PushOptions) -> ProgressStream          POST /images/NAME/push
+//! image_copy(CopyOptions) -> ProgressStream          POST /images/copy (our own)
 //! image_load(LoadOptions, body) -> ProgressStream    POST /images/load
-//! image_save(&[names]) -> impl Stream<Item = io::Result<Bytes>>   GET /images/get, /images/NAME/get
+//! image_save(&[names], platform) -> ArchiveStream    GET /images/get, /images/NAME/get
 //! commit(CommitOptions, Option<container::Config>) -> CommitResponse
 //! registry_auth(AuthConfig) -> AuthResponse          POST /auth
 //! ```
@@ -21,6 +22,7 @@
 
 mod changes;
 mod commit;
+mod copy;
 pub mod hello;
 mod import;
 mod inspect;
@@ -37,10 +39,30 @@ mod upload;
 mod verify;
 mod words;
 
+use std::collections::BTreeMap;
+
 use api::Filters;
 use api::auth::AuthConfig;
+use oci::Platform;
+
+use crate::error::{Error, Result};
 
 pub use progress::ProgressStream;
+pub use save::ArchiveStream;
+
+/// The platform that newer endpoints take as JSON (`{"os":"linux","architecture":"arm64"}`); empty is none.
+fn platform_of(json: &str) -> Result<Option<Platform>> {
+    if json.is_empty() {
+        return Ok(None);
+    }
+    let platform: Platform =
+        serde_json::from_str(json).map_err(|error| Error::invalid(format!("failed to parse platform: {error}")))?;
+    if platform.os.is_empty() || platform.architecture.is_empty() {
+        return Err(Error::invalid("both OS and Architecture must be provided"));
+    }
+    // The same names for the same things as on the command line.
+    Platform::parse(&platform.to_string()).map(Some).map_err(|error| Error::invalid(error.to_string()))
+}
 
 /// `GET /images/json`.
 #[derive(Debug, Clone, Default)]
@@ -73,8 +95,23 @@ pub struct PullOptions {
     pub tag: String,
     /// `platform`, e.g. `linux/arm64`; empty is this machine's.
     pub platform: String,
+    /// `allPlatforms`, our own: keep the images for all others as well, so that a push sends the index whole.
+    pub all_platforms: bool,
     /// Credentials; empty when there was no header.
     pub auth: AuthConfig,
+}
+
+/// `POST /images/copy`, the header `X-Registry-Config`.
+#[derive(Debug, Clone, Default)]
+pub struct CopyOptions {
+    /// `from`: a name in a registry.
+    pub from: String,
+    /// `to`: another one; without tag or digest it is called like the first.
+    pub to: String,
+    /// `platform`, e.g. `linux/arm64`; empty is everything that the name stands for.
+    pub platform: String,
+    /// Credentials by registry.
+    pub auths: BTreeMap<String, AuthConfig>,
 }
 
 /// `POST /images/NAME/push`, the header `X-Registry-Auth`.

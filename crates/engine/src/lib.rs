@@ -47,6 +47,7 @@ pub mod image;
 pub mod logs;
 mod networking;
 mod platform;
+mod policy;
 mod proxy;
 mod restart;
 mod stats;

@@ -162,7 +162,7 @@ async fn saved_and_loaded() {
     let engine = &world.engine;
     let id = import(engine, "x", "1", archive("f", b"content"), &["ENV A=1"]).await;
     engine.image_tag("x:1", "x", "2").await.unwrap();
-    let saved: Vec<Bytes> = engine.image_save(&["x".into()]).await.unwrap().try_collect().await.unwrap();
+    let saved: Vec<Bytes> = engine.image_save(&["x".into()], "").await.unwrap().try_collect().await.unwrap();
     let saved = saved.concat();
     for tag in ["x:1", "x:2"] {
         remove(engine, tag).await.unwrap();
@@ -178,7 +178,7 @@ async fn saved_and_loaded() {
         let error = engine.image_load(LoadOptions::default(), body(&bytes)).await.unwrap_err();
         assert_eq!((error.message(), error.kind()), (expected, Kind::InvalidParameter));
     }
-    let error = engine.image_save(&["nosuch".into()]).await.err().unwrap();
+    let error = engine.image_save(&["nosuch".into()], "").await.err().unwrap();
     assert_eq!((error.message(), error.kind()), ("No such image: nosuch", Kind::NotFound));
 }
 

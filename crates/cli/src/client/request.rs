@@ -161,6 +161,11 @@ impl<'a> Answer<'a> {
         Self { client, response, sender: Some(sender) }
     }
 
+    /// What the command line was called by: `docker` or `gantry`.
+    pub(crate) fn program(&self) -> &'static str {
+        self.client.program
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }

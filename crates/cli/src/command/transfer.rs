@@ -3,7 +3,7 @@
 use super::container::download;
 use super::image::platform_query;
 use crate::client::{Body, Client, Query, encode};
-use crate::config::Config;
+use crate::config::{Config, registry_key};
 use crate::error::{Error, reason};
 use crate::options::platform;
 use crate::progress::{self, Output};
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hyper::Method;
 use oci::reference::Reference;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use tokio::sync::mpsc;
@@ -54,7 +55,10 @@ pub(crate) async fn pull(call: Invocation) -> Result<u8, Error> {
     }
     let client = call.client()?;
     let output = if quiet { Output::Quiet } else { Output::Stdout };
-    pull_image(&client, &call.config(), &name, values.text("platform"), output).await?;
+    let wanted = Query::new()
+        .with_text("platform", values.text("platform"))
+        .with_flag("allPlatforms", values.on("all-platforms"));
+    fetch(&client, &call.config(), &name, wanted, output).await?;
     terminal::print(&format!("{name}\n"));
     Ok(0)
 }
@@ -67,8 +71,13 @@ pub(super) async fn pull_image(
     platform: &str,
     output: Output,
 ) -> Result<(), Error> {
+    fetch(client, config, name, Query::new().with_text("platform", platform), output).await
+}
+
+/// Pulls an image with further parameters.
+async fn fetch(client: &Client, config: &Config, name: &Reference, query: Query, output: Output) -> Result<(), Error> {
     let tag = name.digest().map_or_else(|| name.tag().unwrap_or_default().to_owned(), ToString::to_string);
-    let query = Query::new().with("fromImage", &name.name()).with_text("tag", &tag).with_text("platform", platform);
+    let query = query.with("fromImage", &name.name()).with_text("tag", &tag);
     let auth = config.header_for(name).unwrap_or_else(|| AuthConfig::default().to_header());
     let headers = [("x-registry-auth", auth)];
     let answer = client.send(Method::POST, "/images/create", &query, Body::empty, &headers).await?;
@@ -115,6 +124,36 @@ pub(crate) async fn push(call: Invocation) -> Result<u8, Error> {
     if quiet {
         terminal::print(&format!("{name}\n"));
     }
+    Ok(0)
+}
+
+/// `gantry image copy`.
+pub(crate) async fn copy(call: Invocation) -> Result<u8, Error> {
+    let values = &call.values;
+    let (source, destination) = (reference(&call.words[0])?, reference(&call.words[1])?);
+    if values.is_set("platform") {
+        platform::check(values.text("platform")).map_err(Error::plain)?;
+    }
+    let query = Query::new()
+        .with("from", &source.to_string())
+        .with("to", &destination.to_string())
+        .with_text("platform", values.text("platform"));
+    let config = call.config();
+    let mut auths = BTreeMap::new();
+    for name in [&source, &destination] {
+        let key = registry_key(name.domain());
+        let auth = config.credentials(&key);
+        if !auth.is_empty() {
+            auths.insert(key, auth);
+        }
+    }
+    let headers = [("x-registry-config", AuthConfig::many_to_header(&auths))];
+    let client = call.client()?;
+    let answer = client.send(Method::POST, "/images/copy", &query, Body::empty, &headers).await?;
+    let output = if values.on("quiet") { Output::Quiet } else { Output::Stdout };
+    let mut copied = String::new();
+    progress::show(answer, output, |aux| copied = aux["Digest"].as_str().unwrap_or_default().to_owned()).await?;
+    terminal::print(&format!("{}@{copied}\n", destination.name()));
     Ok(0)
 }
 

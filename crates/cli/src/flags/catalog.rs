@@ -65,6 +65,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: true,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::run::run(call)),
     },
     Command {
@@ -75,6 +76,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(2),
         passes_on: true,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::exec::exec(call)),
     },
     Command {
@@ -85,6 +87,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::ps::ps(call)),
     },
     Command {
@@ -95,6 +98,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::transfer::pull(call)),
     },
     Command {
@@ -105,6 +109,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::transfer::push(call)),
     },
     Command {
@@ -115,6 +120,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtMost(1),
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::image::list(call)),
     },
     Command {
@@ -125,6 +131,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtMost(1),
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::login::login(call)),
     },
     Command {
@@ -135,6 +142,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtMost(1),
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::login::logout(call)),
     },
     Command {
@@ -145,6 +153,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::version::version(call)),
     },
     Command {
@@ -155,6 +164,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: true,
+        own: false,
         handler: |call| Box::pin(command::info::info(call)),
     },
     Command {
@@ -165,6 +175,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::attach::attach(call)),
     },
     Command {
@@ -175,6 +186,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Between(1, 2),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::image::commit(call)),
     },
     Command {
@@ -185,6 +197,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(2),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::cp::cp(call)),
     },
     Command {
@@ -195,6 +208,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: true,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::run::create(call)),
     },
     Command {
@@ -205,6 +219,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::container::diff(call)),
     },
     Command {
@@ -215,6 +230,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::events::events(call)),
     },
     Command {
@@ -225,6 +241,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::container::export(call)),
     },
     Command {
@@ -235,6 +252,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::image::history(call)),
     },
     Command {
@@ -245,6 +263,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::transfer::import(call)),
     },
     Command {
@@ -255,6 +274,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::inspect::any(call)),
     },
     Command {
@@ -265,6 +285,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::kill(call)),
     },
     Command {
@@ -275,6 +296,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::transfer::load(call)),
     },
     Command {
@@ -285,6 +307,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::logs::logs(call)),
     },
     Command {
@@ -295,6 +318,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::pause(call)),
     },
     Command {
@@ -305,6 +329,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Between(1, 2),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::container::port(call)),
     },
     Command {
@@ -315,6 +340,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(2),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::rename(call)),
     },
     Command {
@@ -325,6 +351,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::restart(call)),
     },
     Command {
@@ -335,6 +362,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::rm(call)),
     },
     Command {
@@ -345,6 +373,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::image::remove(call)),
     },
     Command {
@@ -355,6 +384,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::transfer::save(call)),
     },
     Command {
@@ -365,6 +395,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::attach::start(call)),
     },
     Command {
@@ -375,6 +406,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(0),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::stats::stats(call)),
     },
     Command {
@@ -385,6 +417,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::stop(call)),
     },
     Command {
@@ -395,6 +428,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(2),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::image::tag(call)),
     },
     Command {
@@ -405,6 +439,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: true,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::container::top(call)),
     },
     Command {
@@ -415,6 +450,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::unpause(call)),
     },
     Command {
@@ -425,6 +461,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::update(call)),
     },
     Command {
@@ -435,6 +472,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::lifecycle::wait(call)),
     },
     Command {
@@ -445,6 +483,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::inspect::container(call)),
     },
     Command {
@@ -455,7 +494,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::prune::containers(call)),
+    },
+    Command {
+        paths: &[&["image", "copy"]],
+        usage: "[OPTIONS] SOURCE[:TAG|@DIGEST] DESTINATION[:TAG]",
+        about: "Copy an image from one registry or repository to another, all platforms of it, bit for bit",
+        flags: &[image::COPY],
+        args: Args::Exactly(2),
+        passes_on: false,
+        common: false,
+        own: true,
+        handler: |call| Box::pin(command::transfer::copy(call)),
     },
     Command {
         paths: &[&["image", "inspect"]],
@@ -465,6 +516,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::inspect::image(call)),
     },
     Command {
@@ -475,6 +527,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::Exactly(1),
         passes_on: false,
         common: false,
+        own: true,
         handler: |call| Box::pin(command::layers::layers(call)),
     },
     Command {
@@ -485,6 +538,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: true,
         handler: |call| Box::pin(command::layers::pin(call)),
     },
     Command {
@@ -495,6 +549,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: true,
         handler: |call| Box::pin(command::layers::unpin(call)),
     },
     Command {
@@ -505,6 +560,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::prune::images(call)),
     },
     Command {
@@ -515,6 +571,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::network::list(call)),
     },
     Command {
@@ -525,6 +582,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::inspect::network(call)),
     },
     Command {
@@ -535,6 +593,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::df::df(call)),
     },
     Command {
@@ -545,6 +604,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: true,
         handler: |call| Box::pin(command::verify::verify(call)),
     },
     Command {
@@ -555,6 +615,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::prune::all(call)),
     },
     Command {
@@ -565,6 +626,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtMost(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::volume::create(call)),
     },
     Command {
@@ -575,6 +637,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::inspect::volume(call)),
     },
     Command {
@@ -585,6 +648,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::volume::list(call)),
     },
     Command {
@@ -595,6 +659,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::None,
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::prune::volumes(call)),
     },
     Command {
@@ -605,6 +670,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         args: Args::AtLeast(1),
         passes_on: false,
         common: false,
+        own: false,
         handler: |call| Box::pin(command::volume::remove(call)),
     },
 ];

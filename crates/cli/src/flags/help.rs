@@ -14,7 +14,8 @@ pub(crate) fn page(program: &str, command: &Command, called: &str) -> String {
         names.sort_by_key(|name| name.matches(' ').count() == 1);
         let _ = write!(text, "\nAliases:\n  {}\n", names.join(", "));
     }
-    let flags = command.all_flags();
+    let mut flags = command.all_flags();
+    flags.retain(|flag| !flag.own || program != "docker");
     if !flags.is_empty() {
         let _ = write!(text, "\nOptions:\n{}", options(&flags, terminal::help_width()));
     }
@@ -36,7 +37,7 @@ pub(crate) fn usage(program: &str, command: &Command, called: &str) -> String {
 pub(crate) fn group_page(program: &str, group: &str) -> String {
     let about = GROUPS.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| about);
     let mut rows: Vec<(&str, &str)> = Vec::new();
-    for command in COMMANDS {
+    for command in COMMANDS.iter().filter(|command| !command.own || program != "docker") {
         let path = command.paths.iter().find(|path| path.len() == 2 && path[0] == group);
         rows.extend(path.map(|path| (path[1], first_line(command.about))));
     }

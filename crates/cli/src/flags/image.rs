@@ -15,8 +15,15 @@ pub(super) const IMAGES: &[Flag] = &[
     flag("tree", Bool, "List multi-platform images as a tree (EXPERIMENTAL)"),
 ];
 
+/// `image copy`.
+pub(super) const COPY: &[Flag] = &[
+    flag("platform", Str, "Copy only the image for this platform ('os[/arch[/variant]]'), without its index"),
+    flag("quiet", Bool, "Suppress verbose output").short('q'),
+];
+
 /// `pull`.
 pub(super) const PULL: &[Flag] = &[
+    flag("all-platforms", Bool, "Keep the images for all platforms, so that a push sends the index whole").own(),
     flag("all-tags", Bool, "Download all tagged images in the repository").short('a'),
     flag("disable-content-trust", Bool, "Skip image verification").default("true"),
     flag("platform", Str, "Set platform if server is multi-platform capable"),

@@ -4,7 +4,8 @@ use api::Version;
 use api::auth::AuthConfig;
 use api::progress::Message;
 use engine::image::{
-    CommitOptions, ImportOptions, ListOptions, LoadOptions, ProgressStream, PullOptions, PushOptions, RemoveOptions,
+    CommitOptions, CopyOptions, ImportOptions, ListOptions, LoadOptions, ProgressStream, PullOptions, PushOptions,
+    RemoveOptions,
 };
 use futures_util::StreamExt;
 
@@ -20,6 +21,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET "/images/search" => search,
     GET "/images/get" => save,
     GET "/images/{name}/get" => save,
+    POST "/images/copy" => copy,
     GET "/images/{name}/json" => inspect,
     GET "/images/{name}/history" => history,
     POST "/images/create" => create,
@@ -37,6 +39,8 @@ pub(super) const ROUTES: &[Route] = routes! {
 
 /// Credentials of `X-Registry-Auth`.
 const AUTH: &str = "x-registry-auth";
+/// Credentials by registry.
+const AUTHS: &str = "x-registry-config";
 
 async fn list(request: Request) -> Outcome<Reply> {
     let mut filters = request.query.filters()?;
@@ -82,6 +86,7 @@ async fn create(request: Request) -> Outcome<Reply> {
             from_image: image.to_owned(),
             tag: query.get("tag").to_owned(),
             platform,
+            all_platforms: query.flag("allPlatforms"),
             // Bad credentials are none here: the registry says what it thinks of that.
             auth: AuthConfig::from_header(request.header(AUTH)).unwrap_or_default(),
         };
@@ -111,9 +116,21 @@ async fn load(request: Request) -> Outcome<Reply> {
     Ok(progress(engine.image_load(options, body_pieces(request)).await?))
 }
 
+/// Our own: from one registry to another.
+async fn copy(request: Request) -> Outcome<Reply> {
+    let query = &request.query;
+    let options = CopyOptions {
+        from: query.get("from").to_owned(),
+        to: query.get("to").to_owned(),
+        platform: query.get("platform").to_owned(),
+        auths: AuthConfig::many_from_header(request.header(AUTHS)).map_err(Failure::bad_request)?,
+    };
+    Ok(progress(request.engine.image_copy(options).await?))
+}
+
 async fn save(request: Request) -> Outcome<Reply> {
     let names = if request.name.is_empty() { request.query.all("names") } else { vec![request.name.clone()] };
-    let archive = request.engine.image_save(&names).await?;
+    let archive = request.engine.image_save(&names, request.query.get("platform")).await?;
     Ok(reply::stream("application/x-tar", archive).into())
 }
 

@@ -106,10 +106,11 @@ impl Engine {
         if name.is_empty() {
             return Ok(None);
         }
-        let (store, owned) = (self.store.clone(), name.to_owned());
+        let (store, owned, policy) = (self.store.clone(), name.to_owned(), self.config.policy_file.clone());
         let (id, config) = self
             .blocking(move || {
                 let id = store.image_resolve(&owned).map_err(|e| image_error(&owned, &e))?;
+                crate::policy::check_run(policy.as_deref(), &store, &owned, &id)?;
                 let bytes = store.image_config_bytes(&id)?;
                 let config =
                     ImageConfig::parse(&bytes).map_err(|e| Error::caused(Kind::System, format!("image {owned}"), e))?;

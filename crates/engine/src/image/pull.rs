@@ -9,6 +9,7 @@ use super::progress::{self, Lines, ProgressStream};
 use super::{PullOptions, hello};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
+use crate::policy::Operation;
 
 impl Engine {
     /// Pulls an image, or with neither tag nor digest all tags of a repository.
@@ -18,6 +19,7 @@ impl Engine {
             "" => None,
             text => Some(Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?),
         };
+        self.allow(Operation::Pull, &reference).await?;
         let engine = self.arc();
         progress::run(move |lines| async move {
             let pull = Pull {
@@ -25,6 +27,7 @@ impl Engine {
                 credentials: credentials(&options.auth),
                 platform,
                 wanted: &options.platform,
+                all_platforms: options.all_platforms,
                 lines: &lines,
             };
             pull.run(&reference).await
@@ -85,6 +88,7 @@ struct Pull<'a> {
     platform: Option<Platform>,
     /// The platform as the client wrote it.
     wanted: &'a str,
+    all_platforms: bool,
     lines: &'a Lines,
 }
 
@@ -116,7 +120,11 @@ impl Pull<'_> {
         let engine = self.engine;
         let platform = self.platform.as_ref();
         let pulled = progress::relay(self.lines, |sender| async move {
-            engine.registry.pull(reference, platform, &self.credentials, &engine.store, &sender).await
+            let (registry, credentials, store) = (&engine.registry, &self.credentials, &engine.store);
+            if self.all_platforms {
+                return registry.pull_all_platforms(reference, platform, credentials, store, &sender).await;
+            }
+            registry.pull(reference, platform, credentials, store, &sender).await
         })
         .await?;
         engine.image_event("pull", &reference.familiar(), &reference.familiar_name()).await;

@@ -2,11 +2,12 @@
 
 use oci::reference::Reference;
 
-use super::PushOptions;
 use super::progress::{self, ProgressStream};
 use super::pull::credentials;
+use super::{PushOptions, platform_of};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::policy::Operation;
 
 impl Engine {
     /// Pushes a tag, or without one all tags that the repository has here.
@@ -16,11 +17,8 @@ impl Engine {
         if !options.tag.is_empty() {
             reference = reference.with_tag(&options.tag).map_err(|_| Error::invalid("invalid tag format"))?;
         }
-        if !options.platform.is_empty() {
-            return Err(Error::not_implemented(
-                "pushing a single platform is not supported: images here have only one",
-            ));
-        }
+        let platform = platform_of(&options.platform)?;
+        self.allow(Operation::Push, &reference).await?;
         let engine = self.arc();
         progress::run(move |lines| async move {
             let tags = engine.tags_of(&reference).await?;
@@ -35,9 +33,9 @@ impl Engine {
             }
             let tags = if reference.is_name_only() { tags } else { vec![reference.clone()] };
             let credentials = credentials(&options.auth);
-            let pushing = &engine;
+            let (pushing, platform) = (&engine, platform.as_ref());
             progress::relay(&lines, |sender| async move {
-                pushing.registry.push(&tags, &credentials, &pushing.store, &sender).await
+                pushing.registry.push_platform(&tags, platform, &credentials, &pushing.store, &sender).await
             })
             .await?;
             engine.image_event("push", &reference.familiar(), &reference.familiar_name()).await;
