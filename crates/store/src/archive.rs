@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::compression;
 use crate::error::{Error, Result};
+use crate::overlay::Marks;
 use crate::pack::{Packer, Plan};
 use crate::tar::TarReader;
 use crate::tree::{self, CleanPath};
@@ -74,7 +75,13 @@ pub fn lexical(path: &str) -> String {
 pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<()> {
     let path = absolute(path);
     let found = lstat(root, path.as_bytes()).map_err(failed("lstat", &path))?;
-    let plan = Plan { is_layer: false, whole_seconds: true, is_opaque: &|_| false, one_file_system: false };
+    let plan = Plan {
+        is_layer: false,
+        whole_seconds: true,
+        is_opaque: &|_| false,
+        marks: Marks::Trusted,
+        one_file_system: false,
+    };
     let mut packer = Packer::new(out, &plan);
     if tree::kind_of(&found) == FileType::Directory {
         let dir = tree::open_in_root(root, relative(path.as_bytes()), OFlags::PATH | OFlags::DIRECTORY)
@@ -92,7 +99,13 @@ pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<()> {
 
 /// Packs a whole root file system, without a root entry and without what is mounted in it.
 pub fn export(root: BorrowedFd<'_>, out: impl Write) -> Result<()> {
-    let plan = Plan { is_layer: false, whole_seconds: true, is_opaque: &|_| false, one_file_system: true };
+    let plan = Plan {
+        is_layer: false,
+        whole_seconds: true,
+        is_opaque: &|_| false,
+        marks: Marks::Trusted,
+        one_file_system: true,
+    };
     let mut packer = Packer::new(out, &plan);
     packer.contents(root, b"")?;
     packer.finish()?;
@@ -132,6 +145,7 @@ pub fn extract(target: Target, stream: impl Read + Send, options: ExtractOptions
     let rules = Rules {
         base: relative(target.path.as_os_str().as_bytes()),
         is_layer: false,
+        marks: Marks::Trusted,
         no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
         owner: options.owner,
     };

@@ -2,9 +2,10 @@
 //!
 //! As `docker diff` shows it: what is new is added (A); what was there is changed (C) if its looks, size or time differ,
 //! or if it is a directory in which anything changed; what is gone is deleted (D). Docker compares the two mounted trees
-//! file by file. Overlay has everything that can differ in the upper directory, so only that is walked here.
+//! file by file. Overlay has everything that can differ in the upper directory, so only that is walked here; of a
+//! snapshot that is a copy, everything is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,9 +14,11 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::overlay::Marks;
+use crate::pack;
 use crate::store::Store;
 use crate::tree;
-use crate::unpack::{OPAQUE_XATTR, display};
+use crate::unpack::display;
 
 /// Deepest directory that is looked into, in levels; each holds some file descriptors open.
 const MAX_DEPTH: usize = 2048;
@@ -43,6 +46,11 @@ pub struct PathChange {
 impl Store {
     /// What the container changed since it was created, sorted by path.
     pub fn snapshot_changes(&self, container: &str) -> Result<Vec<PathChange>> {
+        self.changes(container, false)
+    }
+
+    /// The same; `is_exact`: files that differ in their attributes alone too, which Docker does not show.
+    pub(crate) fn changes(&self, container: &str, is_exact: bool) -> Result<Vec<PathChange>> {
         let record = self.0.snapshot_record(container)?;
         let upper = self.0.snapshot_path(container).join("fs");
         let upper = tree::open_root(&upper).map_err(Error::file("opening", &upper))?;
@@ -51,11 +59,13 @@ impl Store {
             .iter()
             .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
             .collect::<Result<Vec<_>>>()?;
-        let mut comparison = Comparison::default();
+        let mut comparison = Comparison { is_exact, ..Comparison::default() };
         if let Some(dir) = open_dir(upper.as_fd(), b".").map_err(Error::entry("open", "/"))? {
-            comparison.directory(&Level { dir: dir.as_fd(), lower: &lower, hides: false, path: b"", depth: 0 })?;
+            // A copy is all there is: what is not in it is gone.
+            let (dir, hides, marks) = (dir.as_fd(), record.is_copy, self.0.marks);
+            comparison.directory(&Level { dir, lower: &lower, hides, path: b"", depth: 0, marks })?;
         }
-        Ok(comparison.changes)
+        Ok(comparison.finish())
     }
 }
 
@@ -68,11 +78,17 @@ struct Level<'a> {
     hides: bool,
     path: &'a [u8],
     depth: usize,
+    marks: Marks,
 }
 
 #[derive(Default)]
 struct Comparison {
+    is_exact: bool,
     changes: Vec<PathChange>,
+    /// Files with several names of which one is new or changed, by inode.
+    linked: HashSet<u64>,
+    /// Names of files with several that are as they were.
+    unchanged: Vec<(u64, PathBuf)>,
 }
 
 impl Comparison {
@@ -111,24 +127,48 @@ impl Comparison {
         let start = self.changes.len();
         let is_noted = match &below {
             None => Some(ChangeKind::Added),
-            Some(below) if is_different(level, name, &stat, below) => Some(ChangeKind::Modified),
+            Some(below) if self.is_different(level, name, &stat, below) => Some(ChangeKind::Modified),
             Some(_) => None,
         };
         if let Some(kind) = is_noted {
             self.note(kind, path);
         }
+        if self.is_exact && stat.st_nlink > 1 && tree::kind_of(&stat) != FileType::Directory {
+            match is_noted {
+                Some(_) => self.linked.extend([stat.st_ino]),
+                None => self.unchanged.push((stat.st_ino, display(path))),
+            }
+        }
         if tree::kind_of(&stat) != FileType::Directory {
             return Ok(());
         }
         let Some(dir) = open_dir(level.dir, name).map_err(failed)? else { return Ok(()) };
-        let lower = if below.is_some() { descend(level.lower, name).map_err(failed)? } else { Vec::new() };
-        let hides = level.hides || is_opaque(level.dir, name);
-        self.directory(&Level { dir: dir.as_fd(), lower: &lower, hides, path, depth: level.depth + 1 })?;
+        let lower = if below.is_some() { descend(level.lower, name, level.marks).map_err(failed)? } else { Vec::new() };
+        let hides = level.hides || level.marks.is_opaque(level.dir, name);
+        let (dir, depth) = (dir.as_fd(), level.depth + 1);
+        self.directory(&Level { dir, lower: &lower, hides, path, depth, marks: level.marks })?;
         // A directory in which something changed is changed, and stands before what is in it.
         if is_noted.is_none() && self.changes.len() > start {
             self.changes.insert(start, PathChange { kind: ChangeKind::Modified, path: display(path) });
         }
         Ok(())
+    }
+
+    /// A layer links names only to what is in it: all names of a changed file belong into it, as overlay has them.
+    fn finish(mut self) -> Vec<PathChange> {
+        let linked = self.linked;
+        let more = self.unchanged.into_iter().filter(|(inode, _)| linked.contains(inode));
+        let more = more.map(|(_, path)| PathChange { kind: ChangeKind::Modified, path });
+        let before = self.changes.len();
+        self.changes.extend(more);
+        if self.changes.len() > before {
+            self.changes.sort_by(|one, other| one.path.cmp(&other.path));
+        }
+        self.changes
+    }
+
+    fn is_different(&self, level: &Level<'_>, name: &[u8], new: &Stat, old: &Stat) -> bool {
+        is_different(level, name, new, old) || (self.is_exact && has_other_xattrs(level, name))
     }
 
     fn note(&mut self, kind: ChangeKind, path: &[u8]) {
@@ -159,6 +199,12 @@ fn has_other_capability(level: &Level<'_>, name: &[u8]) -> bool {
     capability(level.dir) != old.and_then(|layer| capability(layer.as_fd()))
 }
 
+fn has_other_xattrs(level: &Level<'_>, name: &[u8]) -> bool {
+    let xattrs = |dir: BorrowedFd<'_>| pack::xattrs(dir, name, pack::is_portable).unwrap_or_default();
+    let old = level.lower.iter().find(|layer| matches!(tree::look(layer, name), Ok(Some(_))));
+    old.is_some_and(|layer| xattrs(level.dir) != xattrs(layer.as_fd()))
+}
+
 /// Opens a directory for reading; None if it is not one (any more).
 fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<OwnedFd>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -180,13 +226,13 @@ fn find(lower: &[OwnedFd], name: &[u8]) -> rustix::io::Result<Option<Stat>> {
 }
 
 /// The directories with this name in the layers, as far down as they show through.
-fn descend(lower: &[OwnedFd], name: &[u8]) -> rustix::io::Result<Vec<OwnedFd>> {
+fn descend(lower: &[OwnedFd], name: &[u8], marks: Marks) -> rustix::io::Result<Vec<OwnedFd>> {
     let mut found = Vec::new();
     for layer in lower {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(layer, name, flags, Mode::empty()) {
             Ok(dir) => {
-                let ends = is_opaque(layer.as_fd(), name);
+                let ends = marks.is_opaque(layer, name);
                 found.push(dir);
                 if ends {
                     break;
@@ -199,11 +245,6 @@ fn descend(lower: &[OwnedFd], name: &[u8]) -> rustix::io::Result<Vec<OwnedFd>> {
         }
     }
     Ok(found)
-}
-
-fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
-    let mut value = [0; 2];
-    rustix::fs::lgetxattr(tree::fd_path(dir, name), OPAQUE_XATTR, &mut value[..]) == Ok(1) && value[0] == b'y'
 }
 
 /// Times from tars may be cut to seconds.

@@ -6,23 +6,27 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use oci::digest::{Digest, Digester};
 use oci::{Descriptor, media_type};
+use rustix::fs::OFlags;
 
 use crate::arrival::BlobFile;
+use crate::changes::{ChangeKind, PathChange};
 use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
+use crate::overlay::Marks;
 use crate::pack::{Packer, Plan};
 use crate::pipe::{self, PipeReader, PipeWriter};
 use crate::skeleton::Rebuilt;
 use crate::store::{Inner, Store};
-use crate::tree;
+use crate::tree::{self, CleanPath};
 use crate::unpack;
 
 /// Length of an empty tar, in bytes.
@@ -42,12 +46,13 @@ impl Store {
         let record = self.0.snapshot_record(container)?;
         let upper = self.0.snapshot_path(container).join("fs");
         let upper = tree::open_root(&upper).map_err(Error::file("opening", &upper))?;
-        let lower = self.0.lower_dirs(&record);
-        let lower = lower
-            .iter()
-            .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
-            .collect::<Result<Vec<_>>>()?;
-        let stream = pack_layer(upper, lower);
+        let stream = if record.is_copy {
+            pack_changes(upper, self.changes(container, true)?)
+        } else {
+            let lower = self.0.lower_dirs(&record);
+            let lower = lower.iter().map(|path| tree::open_root(path).map_err(Error::file("opening", path)));
+            pack_layer(upper, lower.collect::<Result<Vec<_>>>()?, self.0.marks)
+        };
         let unpacked = unpack::plain_layer(&self.0, stream)?;
         layer::place(&self.0, lease, unpacked, None)
     }
@@ -107,16 +112,49 @@ impl Inner {
     }
 }
 
-/// Packs an overlay's upper directory on a thread of its own. If that fails, the reader gets an error.
+/// Packs an overlay's upper directory.
 ///
 /// Overlay marks every new directory as opaque, to save itself looking below. Only those that hide something in the lower
 /// directories are written so.
-fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>) -> PipeReader {
+fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> PipeReader {
+    on_a_thread(move |writer| {
+        let hides = |path: &[u8]| lower.iter().any(|layer| shows(layer, path));
+        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &hides, marks, one_file_system: false };
+        let mut packer = Packer::new(writer, &plan);
+        packer.contents(dir.as_fd(), b"")?;
+        packer.finish()
+    })
+}
+
+/// Packs what is different in a directory that is a copy of the layers.
+fn pack_changes(dir: OwnedFd, changes: Vec<PathChange>) -> PipeReader {
+    on_a_thread(move |writer| {
+        let marks = Marks::default();
+        let nothing = |_: &[u8]| false;
+        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &nothing, marks, one_file_system: false };
+        let mut packer = Packer::new(writer, &plan);
+        for change in changes {
+            let path = change.path.as_os_str().as_bytes();
+            let path = path.strip_prefix(b"/").unwrap_or(path);
+            if change.kind == ChangeKind::Deleted {
+                packer.removed(path)?;
+                continue;
+            }
+            let clean = CleanPath::new(path).unwrap_or_default();
+            let (parent, name) = clean.split();
+            let parent = tree::open_in_root(&dir, parent, OFlags::PATH | OFlags::DIRECTORY);
+            packer.one(parent.map_err(Error::entry("open", &change.path))?.as_fd(), name, path)?;
+        }
+        packer.finish()
+    })
+}
+
+/// Packs on a thread of its own. If that fails, the reader gets an error.
+fn on_a_thread(pack: impl FnOnce(PipeWriter) -> Result<PipeWriter> + Send + 'static) -> PipeReader {
     let (writer, reader) = pipe::new();
     let work = move || {
-        let hides = |path: &[u8]| lower.iter().any(|layer| shows(layer, path));
-        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &hides, one_file_system: false };
-        if let Err(error) = pack(&dir, &plan, writer) {
+        let packed = pack(writer).and_then(|writer| writer.finish().map_err(Error::Write));
+        if let Err(error) = packed {
             // The reader learns that the stream was cut off; the reason is here.
             tracing::warn!(%error, "packing a layer");
         }
@@ -124,12 +162,6 @@ fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>) -> PipeReader {
     // Without a thread the writer is dropped, which the reader sees as an error.
     let _ = std::thread::Builder::new().name("layer-pack".into()).spawn(work);
     reader
-}
-
-fn pack(dir: &OwnedFd, plan: &Plan<'_>, writer: PipeWriter) -> Result<()> {
-    let mut packer = Packer::new(writer, plan);
-    packer.contents(dir.as_fd(), b"")?;
-    packer.finish()?.finish().map_err(Error::Write)
 }
 
 /// Is there something at this path in a layer? A whiteout counts: hiding what is hidden does no harm.

@@ -6,7 +6,7 @@
 //! The layers are read from the lowest up, each from its own directory in overlay's format, beside one picture of what
 //! the layers so far amount to.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -16,9 +16,11 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use crate::changes::ChangeKind;
 use crate::error::{Error, Result};
 use crate::image::ImageId;
+use crate::implied;
+use crate::overlay::Marks;
 use crate::store::Store;
 use crate::tree;
-use crate::unpack::{OPAQUE_XATTR, display};
+use crate::unpack::display;
 
 /// Deepest directory that is looked into, in levels; each holds a file descriptor open.
 const MAX_DEPTH: usize = 1000;
@@ -62,12 +64,12 @@ impl Store {
     pub fn image_layers(&self, id: &ImageId) -> Result<Vec<LayerReport>> {
         let image = self.image(id)?;
         let lease = self.lease();
-        let mut picture = Picture::default();
+        let mut picture = Picture { marks: self.0.marks, ..Picture::default() };
         for layer in &image.layers {
             self.layer_hold(&lease, &layer.diff_id)?.ok_or_else(|| Error::NoSuchLayer(layer.diff_id.clone()))?;
             let root = self.0.layer_path(&layer.diff_id).join("fs");
             let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
-            picture.begin(layer.diff_id.clone());
+            picture.begin(layer.diff_id.clone(), implied::read(&self.0.layer_path(&layer.diff_id))?);
             picture.directory(root.as_fd(), b".", b"", 0)?;
             picture.end();
         }
@@ -83,7 +85,10 @@ struct Picture {
     seen: BTreeMap<Vec<u8>, Seen>,
     /// Files of this layer with several names, by inode: they count once.
     linked: HashSet<u64>,
+    /// Directories of this layer that look as they do below.
+    implied: BTreeSet<Vec<u8>>,
     count: u64,
+    marks: Marks,
 }
 
 #[derive(Clone, Copy)]
@@ -97,7 +102,8 @@ struct Seen {
 }
 
 impl Picture {
-    fn begin(&mut self, diff_id: Digest) {
+    fn begin(&mut self, diff_id: Digest, implied: BTreeSet<Vec<u8>>) {
+        self.implied = implied;
         self.linked.clear();
         self.layers.push(LayerReport { diff_id, size: 0, wasted: 0, files: Vec::new() });
     }
@@ -129,7 +135,7 @@ impl Picture {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir: OwnedFd = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
-        if is_opaque(&dir) {
+        if self.marks.is_opaque(&dir, b".") {
             self.hide_below(path);
         }
         for (name, _) in tree::list(dir.as_fd()).map_err(Error::entry("open", display(path)))? {
@@ -162,6 +168,7 @@ impl Picture {
             // Another file of this path in this layer cannot be: it has been hidden by the layer itself.
             None => ChangeKind::Added,
             Some(seen) if is_dir && seen.is_dir && (seen.mode, seen.owner) == (mode, owner) => return,
+            Some(seen) if is_dir && seen.is_dir && self.implied.contains(&path[1..]) => return,
             Some(_) => ChangeKind::Modified,
         };
         if let Some(seen) = before {
@@ -231,9 +238,4 @@ impl Picture {
             layer.wasted += seen.size;
         }
     }
-}
-
-fn is_opaque(dir: &OwnedFd) -> bool {
-    let mut value = [0; 2];
-    rustix::fs::fgetxattr(dir, OPAQUE_XATTR, &mut value[..]) == Ok(1) && value[0] == b'y'
 }

@@ -6,6 +6,7 @@
 //!       /blobs/partial/<hex>     those that broke off on their way, to be gone on with
 //!       /layers/<diff-hex>/fs    layers unpacked, each on its own, in overlay format
 //!                         /tar.zst    and their tars without the content of files (see `skeleton`)
+//!                         /implied    directories that the tars do not mention (see `implied`)
 //!       /inits/<chain-hex>/fs    mount points for the containers of one stack of layers
 //!       /snapshots/<id>/{fs,work,record.json}    what a container changed
 //!       /removing/…              on its way out
@@ -41,8 +42,10 @@ mod error;
 mod explore;
 mod gc;
 mod image;
+mod implied;
 mod layer;
 mod lease;
+mod overlay;
 mod pack;
 mod pipe;
 mod reaper;
@@ -68,7 +71,7 @@ pub use lease::Lease;
 pub use room::{DiskUsage, Evicted};
 pub use snapshot::mount::MountedSnapshot;
 pub use snapshot::{SnapshotOptions, Usage};
-pub use store::Store;
+pub use store::{Driver, Store};
 pub use tar::TarError;
 pub use usage::on_disk as disk_size;
 pub use verify::{Finding, Verified};

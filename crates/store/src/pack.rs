@@ -12,9 +12,10 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::overlay::Marks;
 use crate::tar::{Entry, EntryKind, TarWriter, Time};
 use crate::tree;
-use crate::unpack::{OPAQUE_XATTR, display};
+use crate::unpack::display;
 
 /// Deepest directory, in levels: each holds a file descriptor open. Paths that deep cannot be used by name anyway.
 const MAX_DEPTH: usize = 2048;
@@ -30,6 +31,8 @@ pub(crate) struct Plan<'a> {
     /// For a layer: does something below this directory need to be hidden? It is asked for opaque directories, given by
     /// their path inside.
     pub(crate) is_opaque: &'a dyn Fn(&[u8]) -> bool,
+    /// How opaque directories are marked.
+    pub(crate) marks: Marks,
     /// File systems other than that of the root are left out: only the directory that they are mounted on is packed.
     pub(crate) one_file_system: bool,
 }
@@ -69,6 +72,20 @@ impl<'a, W: Write> Packer<'a, W> {
     /// Packs a name with everything below it, as `path` in the archive.
     pub(crate) fn tree(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
         self.item(Place { dir, name, path, depth: 0, device: None })
+    }
+
+    /// Packs one name of a layer, without what is below it.
+    pub(crate) fn one(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
+        let place = Place { dir, name, path, depth: 0, device: None };
+        let stat = tree::look(dir, name).map_err(Error::entry("lstat", display(path)))?;
+        let Some(stat) = stat else { return Ok(()) };
+        let Some(mut entry) = self.entry_of(place, &stat)? else { return Ok(()) };
+        if entry.kind == EntryKind::Regular { self.file(place, &stat, &mut entry) } else { self.header(&entry) }
+    }
+
+    /// Packs the mark that a name is removed.
+    pub(crate) fn removed(&mut self, path: &[u8]) -> Result<()> {
+        self.mark(&with_name_prefix(path, b".wh."))
     }
 
     /// Ends the archive.
@@ -180,7 +197,13 @@ impl<'a, W: Write> Packer<'a, W> {
                 Err(error) => return Err(failed(error.into())),
             }
         }
-        entry.xattrs = read_xattrs(place.dir, place.name).map_err(Error::entry("getxattr", display(place.path)))?;
+        let xattrs = xattrs(place.dir, place.name, is_portable);
+        entry.xattrs = xattrs.map_err(Error::entry("getxattr", display(place.path)))?;
+        for (key, value) in &mut entry.xattrs {
+            if key == b"security.capability" {
+                make_portable(value);
+            }
+        }
         Ok(Some(entry))
     }
 
@@ -227,10 +250,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     fn is_opaque(&self, place: Place<'_>) -> bool {
-        let mut value = [0; 2];
-        let path = tree::fd_path(place.dir, place.name);
-        let length = rustix::fs::lgetxattr(path, OPAQUE_XATTR, &mut value[..]);
-        length == Ok(1) && value[0] == b'y' && (self.plan.is_opaque)(place.path)
+        self.plan.marks.is_opaque(place.dir, place.name) && (self.plan.is_opaque)(place.path)
     }
 
     /// An empty file that stands for something. Always the same, since an overlay's own mark has no looks to keep.
@@ -257,8 +277,12 @@ fn with_name_prefix(path: &[u8], prefix: &[u8]) -> Vec<u8> {
     [&path[..start], prefix, &path[start..]].concat()
 }
 
-/// The attributes that belong to the file and not to this host, sorted.
-fn read_xattrs(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+/// The attributes of a file that are wanted, sorted by name.
+pub(crate) fn xattrs(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path = tree::fd_path(dir, name);
     // Most files have none at all: one call tells.
     let mut names = vec![0; 1024];
@@ -271,19 +295,14 @@ fn read_xattrs(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Vec<(Vec<
         }
     };
     let mut found = Vec::new();
-    for key in names[..length].split(|byte| *byte == 0).filter(|key| is_portable(key)) {
+    for key in names[..length].split(|byte| *byte == 0).filter(|key| !key.is_empty() && is_wanted(key)) {
         let mut value = vec![0; 64 << 10];
         match rustix::fs::lgetxattr(&path[..], key, &mut value[..]) {
             Ok(length) => value.truncate(length),
             Err(Errno::NODATA | Errno::NOENT | Errno::RANGE) => continue,
             Err(error) => return Err(error),
         }
-        if key == b"security.capability" {
-            let value = portable_capability(value);
-            found.push((key.to_vec(), value));
-        } else {
-            found.push((key.to_vec(), value));
-        }
+        found.push((key.to_vec(), value));
     }
     found.sort();
     Ok(found)
@@ -298,10 +317,9 @@ pub(crate) fn is_portable(key: &[u8]) -> bool {
 
 /// File capabilities of a user namespace (revision 3) name a user id that means nothing elsewhere: revision 2 is the
 /// same without it.
-fn portable_capability(mut value: Vec<u8>) -> Vec<u8> {
+fn make_portable(value: &mut Vec<u8>) {
     if value.len() > 20 && value[3] == 3 {
         value[3] = 2;
         value.truncate(20);
     }
-    value
 }

@@ -1,7 +1,7 @@
 //! Snapshots: the root file systems of containers, as overlays over the layers of an image.
 //!
 //! ```text
-//! snapshots/<container>/fs            upper directory: what the container changed
+//! snapshots/<container>/fs            upper directory: what the container changed; of a copy, everything
 //!                      /work          overlay's scratch directory
 //!                      /record.json   image and layers; written last, so that it means "complete"
 //! inits/<chain>/fs                    mount points (/etc/hosts, /dev/console, …): shared by all containers of one stack
@@ -12,6 +12,7 @@
 //! The mount points are a layer of their own, so that they are no changes of the container: `diff` and `commit` do not
 //! show them.
 
+mod copying;
 mod init;
 pub(crate) mod mount;
 
@@ -25,11 +26,13 @@ use oci::Mount;
 use oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::changes::ChangeKind;
 use crate::db::{self, ImageRecord, Reading};
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
 use crate::image::ImageId;
-use crate::store::{INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
+use crate::overlay;
+use crate::store::{Driver, INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
 
 /// Most layers below a snapshot: the kernel's limit for an overlay (`OVL_MAX_STACK`, 500), less the mount points.
 const MAX_LAYERS: usize = 499;
@@ -53,6 +56,9 @@ pub(crate) struct SnapshotRecord {
     /// See [`SnapshotOptions::ephemeral`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) ephemeral: bool,
+    /// The layers were copied into `fs`: see `copying`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_copy: bool,
 }
 
 impl SnapshotRecord {
@@ -100,7 +106,8 @@ impl Store {
         if layers.len() > MAX_LAYERS {
             return Err(Error::TooDeep(layers.len(), MAX_LAYERS));
         }
-        let record = SnapshotRecord { image: image.cloned(), layers, ephemeral: options.ephemeral };
+        let is_copy = self.0.driver == Driver::Copying;
+        let record = SnapshotRecord { image: image.cloned(), layers, ephemeral: options.ephemeral, is_copy };
         state.snapshots.insert(container.to_owned(), record.clone());
         Ok(record)
     }
@@ -109,12 +116,16 @@ impl Store {
     pub fn snapshot_mounts(&self, container: &str) -> Result<Vec<Mount>> {
         let record = self.0.snapshot_record(container)?;
         let dir = self.0.snapshot_path(container);
+        if record.is_copy {
+            let mount =
+                Mount { fstype: "bind".to_owned(), source: dir.join("fs"), target: "/".into(), options: vec![] };
+            return Ok(vec![mount]);
+        }
         let mut options: Vec<String> =
             self.0.lower_dirs(&record).iter().map(|path| format!("lowerdir+={}", path.display())).collect();
         options.push(format!("upperdir={}", dir.join("fs").display()));
         options.push(format!("workdir={}", dir.join("work").display()));
-        // The upper directory alone must tell what changed, whatever the kernel's defaults are.
-        options.extend(["index=off", "metacopy=off", "redirect_dir=off"].map(str::to_owned));
+        options.extend(overlay::options(self.0.marks));
         if record.ephemeral {
             options.push("volatile".to_owned());
             // A mount that was not unmounted in order leaves this behind, and the kernel refuses the next one.
@@ -157,7 +168,18 @@ impl Store {
     /// How much the container has written.
     pub fn snapshot_usage(&self, container: &str) -> Result<Usage> {
         let upper = self.snapshot_upper(container)?;
-        crate::usage::of_directory(&upper)
+        if !self.0.snapshot_record(container)?.is_copy {
+            return crate::usage::of_directory(&upper);
+        }
+        let changed = self.snapshot_changes(container)?.into_iter();
+        let files = changed.filter(|change| change.kind != ChangeKind::Deleted).filter_map(|change| {
+            fs::symlink_metadata(upper.join(change.path.strip_prefix("/").unwrap_or(&change.path))).ok()
+        });
+        let count = |usage: Usage, file: fs::Metadata| Usage {
+            size: usage.size + if file.is_dir() { 0 } else { file.len() },
+            inodes: usage.inodes + 1,
+        };
+        Ok(files.fold(Usage::default(), count))
     }
 
     /// Size of the image below the container, in bytes.
@@ -211,8 +233,15 @@ impl Inner {
         self.ensure_init(&record.layers)?;
         let dir = self.snapshot_path(container);
         let upper = dir.join("fs");
-        for (path, mode) in [(&dir, 0o711), (&upper, 0o755), (&dir.join("work"), 0o700)] {
+        let work = dir.join("work");
+        let parts = [(&dir, 0o711), (&upper, 0o755), (&work, 0o700)];
+        // A copy needs no scratch directory.
+        for (path, mode) in parts.into_iter().take(if record.is_copy { 2 } else { 3 }) {
             fs::DirBuilder::new().mode(mode).create(path).map_err(Error::file("creating", path))?;
+        }
+        if record.is_copy {
+            let layers: Vec<PathBuf> = self.lower_dirs(record).into_iter().rev().collect();
+            copying::fill(&upper, &layers, self.marks)?;
         }
         // An overlay's root looks like its upper directory, so that one must look like the image's root.
         let (mode, uid, gid) = match self.layer_dirs(&record.layers).first() {

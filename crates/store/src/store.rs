@@ -12,6 +12,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::db;
 use crate::error::{Error, Result};
+use crate::overlay::{self, Marks};
 use crate::reaper::Reaper;
 use crate::snapshot::SnapshotRecord;
 use crate::snapshot::mount::Mounted;
@@ -28,8 +29,42 @@ pub(crate) struct Inner {
     counter: AtomicU64,
     reaper: Reaper,
     pub(crate) mounted: Mounted,
+    pub(crate) marks: Marks,
+    pub(crate) driver: Driver,
     /// Names in [`PARTIAL`] that somebody writes to now.
     pub(crate) arriving: Mutex<HashSet<String>>,
+}
+
+/// How the root file systems of containers are made of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// As overlays over the layers' own directories.
+    Overlay,
+    /// As copies, for file systems and kernels on which overlay cannot work.
+    Copying,
+}
+
+impl Driver {
+    /// Docker's names for the two.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay2",
+            Self::Copying => "vfs",
+        }
+    }
+
+    /// The one for a store of which this is a directory.
+    fn fitting(dir: &Path, marks: Marks) -> Self {
+        let probe = dir.join("probe");
+        // Of a process that was killed in the middle of it.
+        let _ = fs::remove_dir_all(&probe);
+        if fs::create_dir(&probe).is_ok() && overlay::is_possible(&probe, marks) {
+            Self::Overlay
+        } else {
+            Self::Copying
+        }
+    }
 }
 
 /// What is known only in memory: who holds what beside the images.
@@ -53,6 +88,12 @@ impl Store {
     ///
     /// Fails with [`Error::Locked`] when another process has it open.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(root, None)
+    }
+
+    /// As [`Store::open`], with snapshots made in this way; without one an overlay is tried, and layers are copied where
+    /// there is none. Snapshots that are there already stay what they are.
+    pub fn open_with(root: impl AsRef<Path>, driver: Option<Driver>) -> Result<Self> {
         let root = root.as_ref();
         fs::create_dir_all(root).map_err(Error::file("creating", root))?;
         // Lower directories are written into mount options, which have no working directory.
@@ -63,6 +104,8 @@ impl Store {
         spread(&root.join(UNPACKING));
         let db = db::open(&root.join(db::FILE))?;
         let reaper = Reaper::new(root.join(REMOVING));
+        let marks = Marks::of(&root.join(UNPACKING));
+        let driver = driver.unwrap_or_else(|| Driver::fitting(&root.join(UNPACKING), marks));
         let mut state = State::default();
         crate::recover::sweep(&root, &db.begin_read()?, &mut state, &reaper)?;
         let store = Self(Arc::new(Inner {
@@ -72,11 +115,19 @@ impl Store {
             counter: AtomicU64::new(0),
             reaper,
             mounted: Mounted::default(),
+            marks,
+            driver,
             arriving: Mutex::default(),
         }));
         // Content of a pull that never became an image: no lease survives its process.
         store.collect_garbage()?;
         Ok(store)
+    }
+
+    /// How the root file systems of new containers are made.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.0.driver
     }
 
     /// The directory of the store.

@@ -4,6 +4,7 @@
 //! absolute links lead to places inside, as they would for a process whose root it is. The last component is then used
 //! alone, with calls that never follow it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -72,6 +73,8 @@ pub(crate) struct Tree {
     /// The directory that paths are relative to, inside the root.
     base: Vec<u8>,
     top: OwnedFd,
+    /// Directories that were made because something was to be made in them, by their path.
+    implied: BTreeSet<Vec<u8>>,
     /// The directory that was used last, since the entries of an archive come directory by directory.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
@@ -80,7 +83,7 @@ impl Tree {
     /// Paths are relative to `base`, a path without links inside `root`; empty for the root itself.
     pub(crate) fn new(root: OwnedFd, base: &[u8]) -> rustix::io::Result<Self> {
         let top = open_in_root(root.as_fd(), base, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { root, base: base.to_vec(), top, last: None })
+        Ok(Self { root, base: base.to_vec(), top, implied: BTreeSet::new(), last: None })
     }
 
     /// The directory that paths are relative to.
@@ -123,7 +126,12 @@ impl Tree {
         open_in_root(self.root.as_fd(), &[&self.base, &b"/"[..], path].concat(), flags)
     }
 
-    fn make_dirs(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+    /// Directories that nobody asked for: see [`crate::implied`].
+    pub(crate) fn implied(&mut self) -> &mut BTreeSet<Vec<u8>> {
+        &mut self.implied
+    }
+
+    fn make_dirs(&mut self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut parent = self.open(b"", OFlags::PATH | OFlags::DIRECTORY)?;
         let mut start = 0;
@@ -132,6 +140,7 @@ impl Tree {
                 Err(Errno::NOENT) => {
                     // A dangling link is in the way if this says that the name exists.
                     rustix::fs::mkdirat(&parent, &path[start..end], Mode::from_raw_mode(0o755))?;
+                    self.implied.insert(path[..end].to_vec());
                     self.open_dir(&path[..end])?
                 }
                 other => other?,

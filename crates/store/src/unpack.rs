@@ -3,9 +3,10 @@
 //! | in a layer's tar | in the directory |
 //! |---|---|
 //! | `dir/.wh.name` | `dir/name`, a character device 0:0: removed |
-//! | `dir/.wh..wh..opq` | `dir` with `trusted.overlay.opaque=y`: nothing below shows through |
+//! | `dir/.wh..wh..opq` | `dir` marked as opaque (see `overlay`): nothing below shows through |
 //! | other `.wh..wh.*` | nothing: notes that AUFS made for itself |
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, BufRead, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,6 +20,8 @@ use rustix::io::Errno;
 
 use crate::compression;
 use crate::error::{Error, Result};
+use crate::implied;
+use crate::overlay::Marks;
 use crate::pipe::{self, PipeWriter};
 use crate::skeleton::{self, Recorder};
 use crate::store::{Inner, UNPACKING};
@@ -34,7 +37,6 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// Shorter runs of zeros are written, in bytes.
 const HOLE: usize = 16 << 10;
-pub(crate) const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 
 /// How to unpack.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +45,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) base: &'a [u8],
     /// The stream is a layer, the directory an overlay's.
     pub(crate) is_layer: bool,
+    /// How opaque directories are marked there.
+    pub(crate) marks: Marks,
     /// A directory never takes the place of something else, nor the other way round.
     pub(crate) no_overwrite_dir_non_dir: bool,
     /// Everything belongs to this user and group, whatever the stream says.
@@ -150,7 +154,7 @@ fn unpack_into_place<'a>(
     }
     tree::chmod(&dir, 0o711).and_then(|()| tree::chmod(&root, 0o755)).map_err(Error::file("creating", &root))?;
     let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
-    let rules = Rules { is_layer: true, ..Rules::default() };
+    let rules = Rules { is_layer: true, marks: inner.marks, ..Rules::default() };
     let records = dir.join(skeleton::NAME);
     let recorder = Recorder::create(&records).map_err(Error::file("creating", &records))?;
     let (digest, length, extracted) =
@@ -158,6 +162,7 @@ fn unpack_into_place<'a>(
     extracted.recorder.map_or(Ok(()), Recorder::finish).map_err(Error::file("writing", &records))?;
     (unpacked.diff_id, unpacked.tar_size) = (digest, length);
     (unpacked.size, unpacked.rebuilds) = (extracted.size, !extracted.has_replaced);
+    implied::write(&dir, &extracted.implied)?;
     Ok(unpacked)
 }
 
@@ -211,6 +216,8 @@ pub(crate) struct Extracted {
     size: u64,
     /// Something that was there, from this stream or before it, had to go.
     has_replaced: bool,
+    /// Directories that the stream did not mention.
+    implied: BTreeSet<Vec<u8>>,
     recorder: Option<Recorder>,
 }
 
@@ -227,8 +234,9 @@ pub(crate) fn extract(mut reader: TarReader<impl BufRead>, root: OwnedFd, rules:
         extraction.entry(&entry, &mut reader)?;
     }
     extraction.set_dir_times();
-    let Extraction { size, has_replaced, .. } = extraction;
-    Ok(Extracted { size, has_replaced, recorder: reader.drain()? })
+    let Extraction { size, has_replaced, mut tree, .. } = extraction;
+    let implied = std::mem::take(tree.implied());
+    Ok(Extracted { size, has_replaced, implied, recorder: reader.drain()? })
 }
 
 struct Extraction<'a> {
@@ -283,6 +291,7 @@ impl Extraction<'_> {
             return Err(Error::TooMany("directories", self.dirs.len() as u64));
         }
         self.dirs.push((path.clone(), time));
+        self.tree.implied().remove(path.as_bytes());
         Ok(())
     }
 
@@ -292,8 +301,8 @@ impl Extraction<'_> {
 
     fn whiteout(&mut self, dir: &[u8], name: &[u8]) -> io::Result<()> {
         if name == WHITEOUT_OPAQUE {
-            let dir = self.tree.dir(dir)?;
-            tree::set_xattr(dir, b".", OPAQUE_XATTR.as_bytes(), b"y")?;
+            let marks = self.rules.marks;
+            marks.set_opaque(self.tree.dir(dir)?, b".")?;
             return Ok(());
         }
         if name.starts_with(WHITEOUT_META) {
@@ -303,12 +312,11 @@ impl Extraction<'_> {
         if name.is_empty() || name == b"." || name == b".." {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        let marks = self.rules.marks;
         let dir = self.tree.dir(dir)?;
         match tree::look(dir, name)? {
             // A whiteout speaks of lower layers only: what this layer brings itself stays, cut off from below.
-            Some(stat) if tree::kind_of(&stat) == FileType::Directory => {
-                Ok(tree::set_xattr(dir, name, OPAQUE_XATTR.as_bytes(), b"y")?)
-            }
+            Some(stat) if tree::kind_of(&stat) == FileType::Directory => Ok(marks.set_opaque(dir, name)?),
             Some(_) => Ok(()),
             None => Ok(rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)?),
         }
@@ -362,7 +370,8 @@ impl Extraction<'_> {
                 self.size += entry.size;
             }
             EntryKind::Directory => {
-                directory(parent, name, entry, owner, was_whiteout && self.rules.is_layer).map_err(failed)?;
+                let opaque = Some(self.rules.marks).filter(|_| was_whiteout && self.rules.is_layer);
+                directory(parent, name, entry, owner, opaque).map_err(failed)?;
                 self.remember(path, entry.mtime)?;
             }
             EntryKind::Symlink => {
@@ -370,7 +379,13 @@ impl Extraction<'_> {
                 symlink(parent, name, entry, owner).map_err(failed)?;
                 self.size += entry.link.len() as u64;
             }
-            _ => special(parent, name, entry, owner).map_err(failed)?,
+            _ => match special(parent, name, entry, owner) {
+                // The root of a user namespace makes no devices, and Docker leaves them out there.
+                Err(error) if self.rules.marks == Marks::User && is_refused_device(entry, &error) => {
+                    tracing::debug!(path = %full.display(), "a device that this user namespace cannot make is left out");
+                }
+                made => made.map_err(failed)?,
+            },
         }
         Ok(())
     }
@@ -487,13 +502,20 @@ fn run(bytes: &[u8], offset: u64) -> (usize, bool) {
     (first.len() + alike.map(<[u8]>::len).sum::<usize>(), as_first)
 }
 
-fn directory(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, owner: (u32, u32), is_opaque: bool) -> io::Result<()> {
+/// `opaque`: how to mark it as hiding what is below, if it is to.
+fn directory(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+    owner: (u32, u32),
+    opaque: Option<Marks>,
+) -> io::Result<()> {
     match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error.into()),
     }
-    if is_opaque {
-        tree::set_xattr(parent, name, OPAQUE_XATTR.as_bytes(), b"y")?;
+    if let Some(marks) = opaque {
+        marks.set_opaque(parent, name)?;
     }
     dress_dir(parent, name, entry, owner)
 }
@@ -515,6 +537,11 @@ fn symlink(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32,
     }
     rustix::fs::utimensat(parent, name, &tree::timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
+}
+
+fn is_refused_device(entry: &Entry, error: &io::Error) -> bool {
+    matches!(entry.kind, EntryKind::CharDevice | EntryKind::BlockDevice)
+        && error.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
 fn special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32, u32)) -> io::Result<()> {
@@ -544,8 +571,12 @@ pub(crate) fn whiteout_of(path: &CleanPath) -> Option<Option<CleanPath>> {
 
 /// Overlay's own attributes would let a layer point at directories outside of it.
 pub(crate) fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let is_wanted = |key: &[u8]| !key.starts_with(b"trusted.overlay.") && !key.starts_with(b"user.overlay.");
-    entry.xattrs.iter().map(|(key, value)| (&key[..], &value[..])).filter(move |(key, _)| is_wanted(key))
+    entry.xattrs.iter().map(|(key, value)| (&key[..], &value[..])).filter(|(key, _)| !is_overlays(key))
+}
+
+/// Is this attribute one of overlay's own?
+pub(crate) fn is_overlays(key: &[u8]) -> bool {
+    key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.")
 }
 
 /// Attributes that a file system or file type does not have are left out, as Docker does.

@@ -35,8 +35,12 @@ impl Store {
             return Ok(MountedSnapshot(mount));
         }
         let mounts = self.snapshot_mounts(container)?;
-        let overlay = mounts.first().ok_or_else(|| Error::NoSuchSnapshot(container.to_owned()))?;
-        let mount = mount(&overlay.options).map_err(|source| Error::Mount { id: container.to_owned(), source })?;
+        let root = mounts.first().ok_or_else(|| Error::NoSuchSnapshot(container.to_owned()))?;
+        let mount = if root.fstype == "bind" {
+            sys::mount::clone_path(&root.source, false).map_err(Error::file("mounting", &root.source))?
+        } else {
+            mount(&root.options).map_err(|source| Error::Mount { id: container.to_owned(), source })?
+        };
         let mount = Arc::new(mount);
         mounted.push((container.to_owned(), Arc::downgrade(&mount)));
         Ok(MountedSnapshot(mount))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use oci::image_config::{ImageConfig, RootFs};
 use oci::{Descriptor, Digest, media_type};
-use store::{ImageId, Layer, Lease, NewImage, Store};
+use store::{Driver, ImageId, Layer, Lease, NewImage, Store};
 
 /// A store that is removed in the end.
 pub struct TestStore {
@@ -21,9 +21,14 @@ pub struct TestStore {
 
 impl TestStore {
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// A store that makes snapshots in this way.
+    pub fn with(driver: Option<Driver>) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests make devices and foreign owners: run them as root");
         let dir = tempfile::tempdir().unwrap();
-        Self { store: Store::open(dir.path().join("store")).unwrap(), dir }
+        Self { store: Store::open_with(dir.path().join("store"), driver).unwrap(), dir }
     }
 
     pub fn root(&self) -> PathBuf {

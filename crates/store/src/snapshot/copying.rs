@@ -1,0 +1,169 @@
+//! Snapshots where no overlay can be mounted: the layers are copied over one another into one directory.
+//!
+//! Dearer than an overlay in every way, but it works on any file system. Where the file system can share blocks between
+//! files (btrfs, XFS) the copies share them until one is written to, and only directories and inodes are new.
+//!
+//! What the container changed is found by comparing its directory with the layers, file by file (see `changes`).
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::implied;
+use crate::overlay::Marks;
+use crate::pack;
+use crate::tree;
+use crate::unpack::{self, display};
+
+/// Deepest directory, in levels; each holds some file descriptors open.
+const MAX_DEPTH: usize = 400;
+/// What is copied at once where blocks cannot be shared, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// Copies layers, given from the lowest up, into an empty directory.
+pub(super) fn fill(target: &Path, layers: &[impl AsRef<Path>], marks: Marks) -> Result<()> {
+    let target = tree::open_root(target).map_err(Error::file("opening", target))?;
+    for layer in layers {
+        let layer = layer.as_ref();
+        let source = tree::open_root(layer).map_err(Error::file("opening", layer))?;
+        let implied = implied::read(layer.parent().unwrap_or(layer))?;
+        let mut copy = Copy { marks, implied, linked: HashMap::new() };
+        copy.directory(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, b"", 0, true)?;
+    }
+    Ok(())
+}
+
+struct Copy {
+    marks: Marks,
+    /// Directories of this layer that look as they do below.
+    implied: BTreeSet<Vec<u8>>,
+    /// The first copy of files with several names, by inode: its directory and name.
+    linked: HashMap<u64, (OwnedFd, Vec<u8>)>,
+}
+
+/// A name in a directory of the layer, and in the one that it is copied to.
+#[derive(Clone, Copy)]
+struct Pair<'a> {
+    source: BorrowedFd<'a>,
+    target: BorrowedFd<'a>,
+    name: &'a [u8],
+}
+
+impl Copy {
+    fn directory(&mut self, pair: Pair<'_>, path: &[u8], depth: usize, is_new: bool) -> Result<()> {
+        let failed = |error: Errno| Error::entry("copy", display(path))(error);
+        if depth > MAX_DEPTH {
+            return Err(failed(Errno::NAMETOOLONG));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |dir| rustix::fs::openat(dir, pair.name, flags, Mode::empty()).map_err(failed);
+        let (source, target) = (open(pair.source)?, open(pair.target)?);
+        if self.marks.is_opaque(&source, b".") {
+            for (name, _) in tree::list(target.as_fd()).map_err(Error::entry("copy", display(path)))? {
+                tree::remove_all(target.as_fd(), &name).map_err(Error::entry("copy", display(path)))?;
+            }
+        }
+        for (name, _) in tree::list(source.as_fd()).map_err(Error::entry("copy", display(path)))? {
+            let path = [path, b"/", &name].concat();
+            let pair = Pair { source: source.as_fd(), target: target.as_fd(), name: &name };
+            self.name(pair, &path, depth)?;
+        }
+        if self.implied.contains(path.strip_prefix(b"/").unwrap_or(path)) && !is_new {
+            return Ok(());
+        }
+        // Last, because making files in it changes its time.
+        let stat = rustix::fs::fstat(&source).map_err(failed)?;
+        dress(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, &stat).map_err(failed)
+    }
+
+    fn name(&mut self, pair: Pair<'_>, path: &[u8], depth: usize) -> Result<()> {
+        let failed = |error: io::Error| Error::entry("copy", display(path))(error);
+        let Some(stat) = tree::look(pair.source, pair.name).map_err(|error| failed(error.into()))? else {
+            return Ok(());
+        };
+        let is_dir = tree::kind_of(&stat) == FileType::Directory;
+        let existing = tree::look(pair.target, pair.name).map_err(|error| failed(error.into()))?;
+        let was_dir = existing.is_some_and(|stat| tree::kind_of(&stat) == FileType::Directory);
+        if existing.is_some() && !(is_dir && was_dir) {
+            tree::remove_all(pair.target, pair.name).map_err(failed)?;
+        }
+        if tree::is_whiteout(&stat) {
+            return Ok(());
+        }
+        if is_dir {
+            if !was_dir {
+                rustix::fs::mkdirat(pair.target, pair.name, Mode::RWXU).map_err(|error| failed(error.into()))?;
+            }
+            return self.directory(pair, path, depth + 1, !was_dir);
+        }
+        self.file(pair, &stat).map_err(failed)
+    }
+
+    fn file(&mut self, pair: Pair<'_>, stat: &Stat) -> io::Result<()> {
+        if stat.st_nlink > 1 {
+            if let Some((dir, name)) = self.linked.get(&stat.st_ino) {
+                return Ok(rustix::fs::linkat(dir, &name[..], pair.target, pair.name, AtFlags::empty())?);
+            }
+            self.linked.insert(stat.st_ino, (pair.target.try_clone_to_owned()?, pair.name.to_vec()));
+        }
+        match tree::kind_of(stat) {
+            FileType::RegularFile => content(pair, stat)?,
+            FileType::Symlink => {
+                let link = rustix::fs::readlinkat(pair.source, pair.name, Vec::new())?;
+                rustix::fs::symlinkat(&*link, pair.target, pair.name)?;
+            }
+            kind => rustix::fs::mknodat(pair.target, pair.name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev)?,
+        }
+        Ok(dress(pair, stat)?)
+    }
+}
+
+/// Copies what is in a file: by sharing its blocks, else by the kernel, else through here.
+fn content(pair: Pair<'_>, stat: &Stat) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = rustix::fs::openat(pair.source, pair.name, flags, Mode::empty())?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::openat(pair.target, pair.name, flags, Mode::RUSR | Mode::WUSR)?;
+    if stat.st_size == 0 || rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(());
+    }
+    let mut left = u64::try_from(stat.st_size).unwrap_or_default();
+    while left > 0 {
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(64 * PIECE);
+        match rustix::fs::copy_file_range(&source, None, &target, None, wanted) {
+            Ok(0) => break,
+            Ok(copied) => left -= copied as u64,
+            Err(Errno::INTR) => {}
+            // Not between these two file systems, or not by this one.
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF) => {
+                let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
+                return io::copy(&mut source, &mut target).map(drop);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Owner first (it clears setuid and capabilities), then attributes, mode and times.
+fn dress(pair: Pair<'_>, stat: &Stat) -> rustix::io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)));
+    rustix::fs::chownat(pair.target, pair.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    for (key, value) in pack::xattrs(pair.source, pair.name, |key| !unpack::is_overlays(key))? {
+        let path = tree::fd_path(pair.target, pair.name);
+        match rustix::fs::lsetxattr(path, &key[..], &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if tree::kind_of(stat) != FileType::Symlink {
+        rustix::fs::chmodat(pair.target, pair.name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
+    }
+    let times: Timestamps = tree::times_of(stat);
+    rustix::fs::utimensat(pair.target, pair.name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
