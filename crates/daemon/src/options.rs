@@ -170,10 +170,11 @@ pub(crate) const TABLE: &[Entry] = &[
         Number,
         "Seconds that the engine gives requests in hand before it stops",
     ),
-    only(
-        "overlay2",
-        "images and containers are overlay mounts",
-        entry("storage-driver", "storage-driver", Text, "Storage driver to use"),
+    entry(
+        "storage-driver",
+        "storage-driver",
+        Text,
+        "Storage driver to use (\"overlay2\", \"vfs\"); overlay2 where it works",
     ),
     only("", "the storage driver has no options", entry("storage-opts", "storage-opt", List, "Storage driver options")),
     entry("tls", "tls", Switch, "Use TLS; --tls=false allows tcp without it"),

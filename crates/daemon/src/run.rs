@@ -227,6 +227,7 @@ fn engine_config(settings: &Settings) -> EngineConfig {
         max_concurrent_downloads: settings.max_concurrent_downloads,
         max_concurrent_uploads: settings.max_concurrent_uploads,
         disk_budget,
+        storage_driver: settings.storage_driver.as_deref().and_then(engine::storage_driver),
         max_connections_per_host: settings.max_connections_per_host,
         policy_file: settings.policy_file,
         program: default.program,

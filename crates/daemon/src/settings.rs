@@ -72,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) policy_file: Option<PathBuf>,
     pub(crate) seccomp_profile: String,
     pub(crate) shutdown_timeout: i64,
+    /// `None`: whatever works.
+    pub(crate) storage_driver: Option<String>,
     /// `None` when nobody said anything: tcp is refused then.
     pub(crate) tls: Option<bool>,
     pub(crate) tlsverify: bool,
@@ -109,6 +111,7 @@ impl Default for Settings {
             ip_masq: true,
             mtu: None,
             cgroup_parent: None,
+            storage_driver: None,
             default_cgroupns_mode: None,
             default_shm_size: None,
             default_ulimits: BTreeMap::new(),
@@ -325,6 +328,9 @@ fn check(settings: &Settings) -> Result<(), SettingsError> {
     if settings.max_connections_per_host < 2 {
         let given = settings.max_connections_per_host.to_string();
         return bad("max-connections-per-host", &given, "must be at least 2");
+    }
+    if let Some(other) = settings.storage_driver.as_deref().filter(|name| engine::storage_driver(name).is_none()) {
+        return bad("storage-driver", other, "must be overlay2 or vfs");
     }
     match settings.default_cgroupns_mode.as_deref() {
         None | Some("host" | "private") => Ok(()),

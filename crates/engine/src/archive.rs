@@ -65,13 +65,14 @@ impl Engine {
         let (mut writer, stream) = flow::outwards();
         tokio::task::spawn_blocking(move || {
             let opened = View::of(&store, &container);
+            let mut known = Some(known);
             let packed = opened.and_then(|view| {
-                view.with(move |root| {
+                view.with(|root| {
                     let stat = archive::stat(root, &archive::lexical(&wanted))
                         .map_err(|error| explain(error, &wanted, &asked));
                     let is_known = stat.is_ok();
                     // From here on an error can only cut the stream off.
-                    if known.send(stat.map(api_stat)).is_ok()
+                    if known.take().is_some_and(|known| known.send(stat.map(api_stat)).is_ok())
                         && is_known
                         && let Err(error) = archive::pack(root, &wanted, &mut writer)
                     {
@@ -80,11 +81,11 @@ impl Engine {
                     Ok(())
                 })
             });
-            if let Err(error) = packed {
-                tracing::warn!(%error, "packing files of a container");
+            if let (Err(error), Some(known)) = (packed, known) {
+                // The root could not be opened at all. Nobody may be there to hear it.
+                let _ = known.send(Err(error));
             }
         });
-        // The channel is dropped without a word only when the root could not be opened at all.
         let stat = answer.await.map_err(|_| Error::system(format!("cannot open the root of container {name}")))??;
         self.container_event(&record, "archive-path", &[]);
         Ok((stat, stream))

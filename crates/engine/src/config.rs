@@ -74,6 +74,8 @@ pub struct EngineConfig {
     pub max_connections_per_host: usize,
     /// The file that allows and blocks registries; `/etc/gantry/policy.toml`, if that exists, when absent.
     pub policy_file: Option<PathBuf>,
+    /// How the roots of containers are made; without it, as overlays where that works.
+    pub storage_driver: Option<store::Driver>,
     /// Version of the whole program, shown by `version` and `info`.
     pub version: String,
 }
@@ -114,6 +116,7 @@ impl Default for EngineConfig {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             disk_budget: None,
+            storage_driver: None,
             max_connections_per_host: 6,
             policy_file: None,
             version: env!("CARGO_PKG_VERSION").into(),

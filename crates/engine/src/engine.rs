@@ -187,7 +187,7 @@ fn open(config: &EngineConfig) -> Result<Opened> {
     make(config.exec_root.join("shims"), 0o700)?;
     make(config.exec_root.join("removing"), 0o700)?;
     // The store is the lock: a second engine on the same root fails here, before it can touch anything.
-    let store = Store::open(&config.data_root).map_err(|e| match e {
+    let store = Store::open_with(&config.data_root, config.storage_driver).map_err(|e| match e {
         store::Error::Locked(_) => Error::unavailable(format!("failed to start: {e} (is an engine running already?)")),
         other => other.into(),
     })?;

@@ -68,3 +68,4 @@ pub use error::{Error, Kind, Result};
 pub use events::{Broker, EventsOptions};
 pub use logs::{Logs, LogsOptions};
 pub use stats::StatsOptions;
+pub use system::storage_driver;

@@ -21,6 +21,12 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
+/// The storage driver with this name.
+#[must_use]
+pub fn storage_driver(name: &str) -> Option<store::Driver> {
+    [store::Driver::Overlay, store::Driver::Copying].into_iter().find(|driver| driver.name() == name)
+}
+
 /// A number of bytes as the API has it.
 fn bytes(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
@@ -169,9 +175,9 @@ impl Engine {
         let variable =
             |name: &str| std::env::var(name.to_uppercase()).or_else(|_| std::env::var(name)).unwrap_or_default();
         Info {
-            driver: "overlay2".to_owned(),
+            driver: self.store.driver().name().to_owned(),
             kernel_memory_tcp: std::path::Path::new("/sys/fs/cgroup/memory/memory.kmem.tcp.limit_in_bytes").exists(),
-            driver_status: Some(driver_status()),
+            driver_status: driver_status(&self.store),
             plugins: PluginsInfo {
                 volume: vec!["local".to_owned()],
                 network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
@@ -224,16 +230,37 @@ impl Engine {
     }
 }
 
-fn driver_status() -> Vec<[String; 2]> {
-    [
-        ("Backing Filesystem", "extfs"),
+/// What Docker's drivers say of themselves; the one that copies says nothing.
+fn driver_status(store: &store::Store) -> Option<Vec<[String; 2]>> {
+    if store.driver() == store::Driver::Copying {
+        return None;
+    }
+    let of_user = if store.has_user_marks() { "true" } else { "false" };
+    let status = [
+        ("Backing Filesystem", filesystem(store.root())),
         ("Supports d_type", "true"),
         ("Using metacopy", "false"),
         ("Native Overlay Diff", "true"),
-        ("userxattr", "false"),
-    ]
-    .map(|(k, v)| [k.to_owned(), v.to_owned()])
-    .to_vec()
+        ("userxattr", of_user),
+    ];
+    Some(status.map(|(k, v)| [k.to_owned(), v.to_owned()]).to_vec())
+}
+
+/// The kind of a file system by its magic number, in Docker's words.
+fn filesystem(path: &std::path::Path) -> &'static str {
+    let magic = rustix::fs::statfs(path).map_or(0, |found| found.f_type as u64);
+    match magic {
+        0xef53 => "extfs",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x2fc1_2fc1 => "zfs",
+        0x794c_7630 => "overlayfs",
+        0xf2f5_2010 => "f2fs",
+        0x6969 => "nfs",
+        0x6573_5546 => "fuse",
+        _ => "<unknown>",
+    }
 }
 
 /// Both names are this program: clients look for them.

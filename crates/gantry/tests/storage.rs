@@ -150,3 +150,30 @@ fn a_disk_budget_removes_what_was_not_used_for_longest() {
     assert!(!refused.status.success());
     ok(&engine, &["image", "unpin", "third"]);
 }
+
+/// A file system on which overlay cannot work gets copies, and nobody notices but by what `info` says.
+#[test]
+fn containers_without_overlay() {
+    let engine = Engine::start_with(&["--storage-driver", "vfs"]);
+    engine.import_busybox();
+    assert_eq!(engine.ok(&["info", "--format", "{{.Driver}}"]), "vfs");
+    layer(&engine, "busybox", "rm -r /home; mkdir /opt; echo a >/opt/a; ln /opt/a /opt/b; chmod 700 /tmp", "one");
+    let text = engine.ok(&[
+        "run",
+        "--rm",
+        "one",
+        "sh",
+        "-c",
+        "cat /opt/b; stat -c %a /tmp; ls -d /home 2>&1 | wc -l; stat -c %h /opt/a",
+    ]);
+    assert_eq!(text, "a\n700\n1\n2");
+    engine.ok(&["run", "--name", "user", "--user", "nobody", "--workdir", "/var", "one", "id", "-un"]);
+    assert_eq!(engine.ok(&["logs", "user"]), "nobody");
+    assert_eq!(engine.ok(&["diff", "user"]), "");
+    assert_eq!(engine.inspect("user")["GraphDriver"], serde_json::json!({"Data": null, "Name": "vfs"}));
+    engine.ok(&["cp", "user:/opt/a", &engine.path("a").display().to_string()]);
+    engine.ok(&["cp", &engine.path("a").display().to_string(), "user:/opt/new"]);
+    assert_eq!(engine.ok(&["diff", "user"]), "C /opt\nA /opt/new");
+    engine.ok(&["rm", "user"]);
+    assert_eq!(engine.leftovers(), Vec::<String>::new());
+}

@@ -59,12 +59,10 @@ impl Marks {
 
 /// The options of every overlay here, beside its directories.
 pub(crate) fn options(marks: Marks) -> Vec<String> {
-    // The upper directory alone must tell what changed, whatever the kernel's defaults are.
-    let mut options = ["index=off", "metacopy=off", "redirect_dir=off"].map(str::to_owned).to_vec();
-    if marks == Marks::User {
-        options.push("userxattr".to_owned());
-    }
-    options
+    // The upper directory alone must tell what changed, whatever the kernel's defaults are. With its marks for user
+    // namespaces overlay never redirects, and refuses to be told so.
+    let last = if marks == Marks::User { "userxattr" } else { "redirect_dir=off" };
+    ["index=off", "metacopy=off", last].map(str::to_owned).to_vec()
 }
 
 /// Can an overlay be mounted whose directories are in here? It is tried, with a mount that is attached nowhere.

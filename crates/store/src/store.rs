@@ -130,6 +130,12 @@ impl Store {
         self.0.driver
     }
 
+    /// Are overlay's marks those of user namespaces (`user.overlay.*`, mount option `userxattr`)?
+    #[must_use]
+    pub fn has_user_marks(&self) -> bool {
+        self.0.marks == Marks::User
+    }
+
     /// The directory of the store.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -149,8 +149,11 @@ fn assemble(snapshot: &MountedSnapshot, anchor: &Path, mounts: &[Extra]) -> Resu
     mount::set_propagation(host.as_fd(), Propagation::Private, true)
         .map_err(failed("making mounts private".to_owned()))?;
     // A clone, because others may use the same mount at the same time.
-    let root = mount::clone_tree(snapshot.as_fd(), Path::new(""), false)
-        .map_err(failed("cloning the root of the container".to_owned()))?;
+    let root = match snapshot.directory() {
+        Some(directory) => mount::clone_path(directory, false),
+        None => mount::clone_tree(snapshot.as_fd(), Path::new(""), false),
+    };
+    let root = root.map_err(failed("cloning the root of the container".to_owned()))?;
     let at = open(anchor).map_err(|error| failed(format!("opening {}", anchor.display()))(error.into()))?;
     mount::attach(root.as_fd(), at.as_fd()).map_err(failed("mounting the root of the container".to_owned()))?;
     let inside = Root::from_fd(root.try_clone().map_err(failed("opening the root".to_owned()))?);

@@ -25,6 +25,7 @@ impl Engine {
             .await?;
         let execs = self.execs.of(&record.id);
         let mut shown = show(&record, container.directories());
+        shown.driver.clone_from(&graph.name);
         shown.graph_driver = graph;
         shown.size_rw = sizes.map(|(rw, _)| rw);
         shown.size_root_fs = sizes.map(|(_, root)| root);
@@ -43,18 +44,19 @@ pub(super) fn sizes(store: &store::Store, id: &str) -> (i64, i64) {
 
 /// The overlay's directories under the names that dockerd's overlay2 uses. There is no merged directory on the host.
 fn graph_driver(store: &store::Store, id: &str) -> GraphDriver {
+    let mounts = store.snapshot_mounts(id).unwrap_or_default();
     let mut data = BTreeMap::new();
-    if let Ok(mounts) = store.snapshot_mounts(id)
-        && let Some(overlay) = mounts.iter().find(|m| m.fstype == "overlay")
-    {
+    if let Some(overlay) = mounts.iter().find(|m| m.fstype == "overlay") {
         let one = |key: &str| overlay.values(key).collect::<Vec<_>>().join(":");
         data.insert("LowerDir".to_owned(), one("lowerdir+"));
         data.insert("UpperDir".to_owned(), one("upperdir"));
         data.insert("WorkDir".to_owned(), one("workdir"));
         let merged = one("upperdir").trim_end_matches("/fs").to_owned() + "/merged";
         data.insert("MergedDir".to_owned(), merged);
+    } else if !mounts.is_empty() {
+        return GraphDriver { data: None, name: store::Driver::Copying.name().to_owned() };
     }
-    GraphDriver { data: Some(data), name: "overlay2".to_owned() }
+    GraphDriver { data: Some(data), name: store::Driver::Overlay.name().to_owned() }
 }
 
 /// RFC 3339, or what Go writes for no time.
@@ -86,7 +88,6 @@ fn show(record: &Record, directories: &Directories) -> InspectResponse {
         },
         name: format!("/{}", record.name),
         restart_count: i64::from(record.restart_count),
-        driver: "overlay2".to_owned(),
         platform: record.platform.clone(),
         app_armor_profile: record.security.apparmor.clone(),
         host_config: record.host_config.clone(),

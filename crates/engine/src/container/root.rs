@@ -13,17 +13,24 @@ use std::path::{Path, PathBuf};
 
 use oci::Mount;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+};
+use sys::mount::Attributes;
 
 /// Largest /etc/passwd or /etc/group that is read, in bytes.
 const MAX_FILE: u64 = 8 << 20;
 /// Deepest tree that is copied into a volume.
 const MAX_DEPTH: usize = 256;
 
-/// The directories of an overlay from the top down.
+/// The directories of an overlay from the top down, or the one that is all there is.
 #[derive(Debug, Clone)]
 pub(crate) struct Root {
     directories: Vec<PathBuf>,
+    /// The directory as it is: no overlay.
+    is_plain: bool,
+    /// The overlay's marks are those of user namespaces.
+    has_user_marks: bool,
 }
 
 enum Found {
@@ -38,9 +45,13 @@ enum Found {
 impl Root {
     /// Of what the store says to mount.
     pub(crate) fn new(mounts: &[Mount]) -> Self {
+        if let Some(bind) = mounts.iter().find(|m| m.fstype == "bind") {
+            return Self { directories: vec![bind.source.clone()], is_plain: true, has_user_marks: false };
+        }
         let overlay = mounts.iter().filter(|m| m.fstype == "overlay");
+        let has_user_marks = overlay.clone().any(|m| m.options.iter().any(|option| option == "userxattr"));
         let directories = overlay.flat_map(|m| m.values("upperdir").chain(m.values("lowerdir+")).map(PathBuf::from));
-        Self { directories: directories.collect() }
+        Self { directories: directories.collect(), is_plain: false, has_user_marks }
     }
 
     /// The content of a file, `None` when there is none; links are followed inside the root only.
@@ -88,13 +99,19 @@ impl Root {
                 if last && !metadata.is_symlink() {
                     return Ok(Found::Here(place, metadata));
                 }
-                if !metadata.is_dir() || opaque(&place) {
+                if !metadata.is_dir() || self.is_opaque(&place) {
                     // Opaque directories are rare enough to leave them to the kernel.
                     return Ok(Found::Unclear);
                 }
             }
         }
         Ok(Found::Nowhere)
+    }
+
+    fn is_opaque(&self, directory: &Path) -> bool {
+        let mark = if self.has_user_marks { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+        let mut value = [0u8; 1];
+        !self.is_plain && matches!(rustix::fs::lgetxattr(directory, mark, &mut value), Ok(1) if value[0] == b'y')
     }
 
     /// Whether something may be at this path (a link counts).
@@ -104,6 +121,9 @@ impl Root {
 
     /// A read-only mount of the whole, attached to nothing.
     pub(crate) fn mount(&self) -> io::Result<OwnedFd> {
+        if self.is_plain {
+            return clone_read_only(&self.directories[0]);
+        }
         match self.mount_with("lowerdir+") {
             // Before 6.5 the kernel takes one list with colons, which such paths do not have.
             Err(_) => self.mount_with("lowerdir"),
@@ -120,6 +140,9 @@ impl Root {
             for directory in &self.directories {
                 fsconfig_set_string(context.as_fd(), key, directory)?;
             }
+        }
+        if self.has_user_marks {
+            fsconfig_set_flag(context.as_fd(), "userxattr")?;
         }
         fsconfig_create(context.as_fd())?;
         let read_only =
@@ -147,9 +170,12 @@ impl Root {
     }
 }
 
-fn opaque(directory: &Path) -> bool {
-    let mut value = [0u8; 1];
-    matches!(rustix::fs::lgetxattr(directory, "trusted.overlay.opaque", &mut value), Ok(1) if value[0] == b'y')
+/// A mount of a directory that is attached to nothing.
+fn clone_read_only(directory: &Path) -> io::Result<OwnedFd> {
+    let tree = sys::mount::clone_path(directory, false)?;
+    let set = Attributes::READ_ONLY | Attributes::NO_DEV | Attributes::NO_SUID;
+    sys::mount::set_attributes(tree.as_fd(), Attributes { set, clear: 0 }, false)?;
+    Ok(tree)
 }
 
 /// Opens a path of the container's as the container would, never leaving the root.

@@ -1,14 +1,13 @@
 //! `docker image inspect`, `docker history` and `docker tag`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use api::container::{EmptyObject, GraphDriver, HealthConfig};
 use api::image::{Config, HistoryItem, InspectResponse, Metadata, RootFs};
 use jiff::Timestamp;
 use oci::image_config;
 use oci::reference::Reference;
-use store::Image;
+use store::{Driver, Image, Store};
 
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -19,7 +18,8 @@ impl Engine {
         let (store, name) = (self.store.clone(), name.to_owned());
         self.blocking(move || {
             let image = store.image(&store.image_resolve(&name)?)?;
-            Ok(response(image, store.root()))
+            let graph_driver = graph_driver(&image, &store);
+            Ok(InspectResponse { graph_driver, ..response(image) })
         })
         .await
     }
@@ -66,9 +66,8 @@ pub(super) fn new_name(repo: &str, tag: &str) -> Result<Option<Reference>> {
     reference.with_tag(tag).map(Some).map_err(|_| Error::invalid("invalid tag format"))
 }
 
-fn response(image: Image, root: &Path) -> InspectResponse {
+fn response(image: Image) -> InspectResponse {
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect();
-    let graph_driver = graph_driver(&image, root);
     let config = image.config;
     // Docker looks for the comment of the last step where the image itself has none.
     let last_comment = || config.history.last().map(|step| step.comment.clone()).unwrap_or_default();
@@ -87,7 +86,6 @@ fn response(image: Image, root: &Path) -> InspectResponse {
         os: config.os,
         os_version: config.os_version,
         size: i64::try_from(image.size).unwrap_or(i64::MAX),
-        graph_driver,
         root_fs: RootFs {
             kind: "layers".into(),
             layers: image.layers.iter().map(|layer| layer.diff_id.to_string()).collect(),
@@ -104,10 +102,14 @@ fn response(image: Image, root: &Path) -> InspectResponse {
 
 /// Where the image's files are, in the words of Docker's overlay driver. The merged and work directories are where a
 /// mount of the image would have them; none is made as long as nothing runs.
-fn graph_driver(image: &Image, root: &Path) -> GraphDriver {
+fn graph_driver(image: &Image, store: &Store) -> GraphDriver {
+    let (root, name) = (store.root(), store.driver().name().to_owned());
+    if store.driver() == Driver::Copying {
+        return GraphDriver { data: None, name };
+    }
     let directory = |hex: &str, part: &str| root.join("layers").join(hex).join(part).display().to_string();
     let mut layers = image.layers.iter().rev().map(|layer| layer.diff_id.hex());
-    let Some(top) = layers.next() else { return GraphDriver { data: None, name: "overlay2".into() } };
+    let Some(top) = layers.next() else { return GraphDriver { data: None, name } };
     let lower: Vec<String> = layers.map(|hex| directory(hex, "fs")).collect();
     let mut data = BTreeMap::new();
     if !lower.is_empty() {
@@ -116,7 +118,7 @@ fn graph_driver(image: &Image, root: &Path) -> GraphDriver {
     for (key, part) in [("MergedDir", "merged"), ("UpperDir", "fs"), ("WorkDir", "work")] {
         data.insert(key.to_owned(), directory(top, part));
     }
-    GraphDriver { data: Some(data), name: "overlay2".into() }
+    GraphDriver { data: Some(data), name }
 }
 
 fn shown_config(config: image_config::Config) -> Config {

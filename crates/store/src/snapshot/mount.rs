@@ -4,7 +4,7 @@
 //! seen on the host.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
@@ -12,11 +12,23 @@ use crate::store::Store;
 
 /// A mounted snapshot. Clones share the mount.
 #[derive(Debug, Clone)]
-pub struct MountedSnapshot(Arc<OwnedFd>);
+pub struct MountedSnapshot {
+    mount: Arc<OwnedFd>,
+    directory: Option<PathBuf>,
+}
+
+impl MountedSnapshot {
+    /// The directory on the host that it shows, if it is no overlay. From another mount namespace the kernel lets only
+    /// that be mounted again.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+}
 
 impl AsFd for MountedSnapshot {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.mount.as_fd()
     }
 }
 
@@ -31,11 +43,12 @@ impl Store {
         let mut mounted = self.0.mounted.0.lock().unwrap_or_else(PoisonError::into_inner);
         mounted.retain(|(_, mount)| mount.strong_count() > 0);
         let existing = mounted.iter().find(|(id, _)| id == container).and_then(|(_, mount)| mount.upgrade());
-        if let Some(mount) = existing {
-            return Ok(MountedSnapshot(mount));
-        }
         let mounts = self.snapshot_mounts(container)?;
         let root = mounts.first().ok_or_else(|| Error::NoSuchSnapshot(container.to_owned()))?;
+        let directory = (root.fstype == "bind").then(|| root.source.clone());
+        if let Some(mount) = existing {
+            return Ok(MountedSnapshot { mount, directory });
+        }
         let mount = if root.fstype == "bind" {
             sys::mount::clone_path(&root.source, false).map_err(Error::file("mounting", &root.source))?
         } else {
@@ -43,7 +56,7 @@ impl Store {
         };
         let mount = Arc::new(mount);
         mounted.push((container.to_owned(), Arc::downgrade(&mount)));
-        Ok(MountedSnapshot(mount))
+        Ok(MountedSnapshot { mount, directory })
     }
 }
 
