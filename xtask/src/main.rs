@@ -9,6 +9,7 @@ mod order;
 mod parity;
 mod suite;
 mod tidy;
+mod transfers;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Conformance(conformance::Options),
     /// Measure the runtime beside another one (as root)
     Bench(bench::Options),
+    /// Measure pull, push, save, load and commit beside another engine (removes all images of both)
+    Transfers(transfers::Options),
     /// Find the functions that the runtime needs, for the linker to keep them together (as root)
     Order(order::Options),
     /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Parity(options) => parity::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Transfers(options) => transfers::run(&options),
         Command::Order(options) => order::run(&options),
         Command::Tidy => tidy::run(),
     };
