@@ -110,3 +110,35 @@ async fn what_cannot_be_pushed() {
     let expected = format!("manifest for {} not found: manifest unknown: manifest unknown", registry.name("no:such"));
     assert_eq!(pulled.unwrap_err().to_string(), expected);
 }
+
+/// A blob that was dropped to make room is known by its digest: a push to where it came from needs no bytes, a pull of
+/// it none either, and a push elsewhere makes another one.
+#[tokio::test]
+async fn a_blob_that_was_dropped_is_still_known() {
+    let (from, elsewhere) = (Registry::start(), Registry::start());
+    let good = image(3, 2, 200_000);
+    let fake = Fake::serve(good.clone(), |_| None).await;
+    let store = TestStore::new();
+    let id = pull(&fake.name("a"), &store.store).await.0.unwrap().image_id;
+    let name = from.name("b:v1");
+    store.store.image_tag(&name.parse().unwrap(), &id).unwrap();
+    push(&name, &store.store).await.0.unwrap();
+
+    let evicted = store.store.make_room(300_000, &|_| store::ImageUsers::default()).unwrap();
+    assert!(evicted.iter().all(|one| matches!(one, store::Evicted::Blob { .. })), "{evicted:?}");
+    assert_eq!(evicted.len(), 2);
+    let (again, lines) = push(&name, &store.store).await;
+    assert_eq!(again.unwrap()[0].digest, good.digest());
+    assert_eq!(lines.iter().filter(|line| line.ends_with(": Layer already exists")).count(), 2);
+    let before = fake.requests().len();
+    assert!(pull(&fake.name("a"), &store.store).await.0.unwrap().up_to_date);
+    let asked: Vec<String> = fake.requests()[before..].iter().map(support::fake::Request::line).collect();
+    assert_eq!(asked, ["GET /v2/", "HEAD /v2/a/manifests/latest"]);
+
+    let other = elsewhere.name("c:v1");
+    store.store.image_tag(&other.parse().unwrap(), &id).unwrap();
+    let pushed = push(&other, &store.store).await.0.unwrap().remove(0);
+    let fresh = TestStore::new();
+    let pulled = pull(&other, &fresh.store).await.0.unwrap();
+    assert_eq!((&pulled.digest, &pulled.image_id), (&pushed.digest, &id));
+}

@@ -103,8 +103,13 @@ impl<'a> Images<'a> {
             diff_ids.iter().cloned().zip(image.layers.iter().map(blob)).collect();
         blocking(move || {
             let hold = |(diff_id, blob): &(Digest, Option<Digest>)| -> Result<(bool, bool)> {
-                let has_blob = blob.as_ref().map_or(Ok(true), |blob| store.blob_hold(&held, blob))?;
-                Ok((store.layer_hold(&held, diff_id)?.is_some(), has_blob))
+                let layer = store.layer_hold(&held, diff_id)?;
+                let has_blob = match blob {
+                    // A blob that was dropped to make room is not brought again: the files stand for it.
+                    Some(blob) => is_dropped(layer.as_ref(), blob) || store.blob_hold(&held, blob)?,
+                    None => true,
+                };
+                Ok((layer.is_some(), has_blob))
             };
             let here = wanted.iter().map(hold).collect::<Result<Vec<_>>>()?;
             Ok((store.image(&id).is_ok(), here))
@@ -249,6 +254,10 @@ fn diff_ids(config: &[u8], image: &Image) -> Result<Vec<Digest>> {
         return Err(Error::LayerMismatch);
     }
     Ok(config.rootfs.diff_ids)
+}
+
+fn is_dropped(layer: Option<&store::Layer>, blob: &Digest) -> bool {
+    layer.is_some_and(|layer| layer.dropped.iter().any(|dropped| dropped.digest == *blob))
 }
 
 fn register(
