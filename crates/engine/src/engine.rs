@@ -103,7 +103,7 @@ impl Engine {
                 tracing::warn!(%error, "removing the network");
             }
             store.drain();
-            Ok(())
+            Ok(store.sync()?)
         });
         if let Err(error) = stopped.await {
             tracing::warn!(%error, "shutting down");

@@ -3,6 +3,7 @@
 //! ```text
 //! gantry.redb
 //! ├── meta       "version"                            → decimal number
+//! │              "boot"                               → the boot in which it was last opened (see `durable`)
 //! ├── images     image id = digest of its config      → ImageRecord (JSON)
 //! ├── names      docker.io/library/busybox:latest     → image id           a tag
 //! │              docker.io/library/busybox@sha256:…   → image id           a digest it was pulled or pushed by
@@ -39,7 +40,7 @@ const CACHE_SIZE: usize = 512 << 10;
 
 /// A table with text keys and byte values.
 pub(crate) type Table = TableDefinition<'static, &'static str, &'static [u8]>;
-const META: Table = TableDefinition::new("meta");
+pub(crate) const META: Table = TableDefinition::new("meta");
 pub(crate) const IMAGES: Table = TableDefinition::new("images");
 pub(crate) const NAMES: Table = TableDefinition::new("names");
 pub(crate) const LAYERS: Table = TableDefinition::new("layers");
@@ -87,6 +88,9 @@ pub(crate) struct LayerRecord {
     /// Blobs that this layer is known as and that were dropped to make room: see `room`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Descriptor>,
+    /// The boot in which its files were written, as long as they may not be on the disk: see `durable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsynced: Option<String>,
     /// Its tar can be put together from its files: see `skeleton`.
     #[serde(default)]
     pub rebuilds: bool,

@@ -291,7 +291,7 @@ pub(crate) fn place(
     blob: Option<(BlobFile, Descriptor)>,
 ) -> Result<Layer> {
     let diff_id = unpacked.diff_id.clone();
-    inner.change(|change| {
+    let placed = inner.change(|change| {
         lease.hold(change.state, &diff_id);
         let existing: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
         let is_new = existing.is_none();
@@ -301,6 +301,7 @@ pub(crate) fn place(
             disk_size: 0,
             blob: None,
             dropped: Vec::new(),
+            unsynced: None,
             rebuilds: unpacked.rebuilds,
         });
         if let Some((file, descriptor)) = blob {
@@ -311,11 +312,16 @@ pub(crate) fn place(
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
             record.blob.get_or_insert(descriptor);
         }
+        if is_new || record.blob.is_some() {
+            record.unsynced = Some(inner.boot_id.clone());
+        }
         change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)?;
         // The last step before the commit: should that fail, the next start finds a directory without a record.
         if is_new {
             unpacked.place(&inner.layer_path(&diff_id))?;
         }
         Ok(Layer::new(diff_id, record))
-    })
+    })?;
+    inner.sync_soon();
+    Ok(placed)
 }

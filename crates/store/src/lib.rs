@@ -38,6 +38,7 @@ mod commit;
 mod compression;
 mod content;
 mod db;
+mod durable;
 mod error;
 mod explore;
 mod gc;

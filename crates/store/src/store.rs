@@ -11,6 +11,7 @@ use oci::digest::Digest;
 use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use crate::db;
+use crate::durable::{self, Syncer};
 use crate::error::{Error, Result};
 use crate::overlay::{self, Marks};
 use crate::reaper::Reaper;
@@ -29,6 +30,8 @@ pub(crate) struct Inner {
     counter: AtomicU64,
     reaper: Reaper,
     pub(crate) mounted: Mounted,
+    pub(crate) syncer: Syncer,
+    pub(crate) boot_id: String,
     pub(crate) marks: Marks,
     pub(crate) driver: Driver,
     /// Names in [`PARTIAL`] that somebody writes to now.
@@ -115,10 +118,14 @@ impl Store {
             counter: AtomicU64::new(0),
             reaper,
             mounted: Mounted::default(),
+            syncer: Syncer::default(),
+            boot_id: durable::boot_id(),
             marks,
             driver,
             arriving: Mutex::default(),
         }));
+        store.recover_layers()?;
+        store.recover_blobs()?;
         // Content of a pull that never became an image: no lease survives its process.
         store.collect_garbage()?;
         Ok(store)

@@ -159,6 +159,18 @@ impl Store {
         }
     }
 
+    /// What is wrong with a layer and its blob; nothing: all is well.
+    pub(crate) fn layer_problems(&self, diff_id: &Digest) -> Vec<String> {
+        let record: Result<Option<LayerRecord>> =
+            self.0.read().and_then(|txn| txn.get_json(db::LAYERS, diff_id.as_str()));
+        let Ok(Some(record)) = record else { return vec!["its record cannot be read".to_owned()] };
+        let mut problems = self.verify_layer(diff_id, &record).unwrap_or_else(|error| vec![error.to_string()]);
+        if let Some(blob) = &record.blob {
+            problems.extend(self.verify_blob(&blob.digest, &mut 0).err());
+        }
+        problems
+    }
+
     /// What is wrong with a layer.
     fn verify_layer(&self, diff_id: &Digest, record: &LayerRecord) -> Result<Vec<String>> {
         let mut problems = self.compare(diff_id, &self.0.layer_path(diff_id), record)?;

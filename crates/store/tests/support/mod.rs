@@ -40,8 +40,15 @@ impl TestStore {
         let Self { store, dir } = self;
         store.drain();
         drop(store);
-        let store = Store::open(dir.path().join("store")).unwrap();
-        Self { store, dir }
+        // The thread that writes layers to the disk may be about to let go of the store.
+        let opened = (0..1000).find_map(|_| match Store::open(dir.path().join("store")) {
+            Err(store::Error::Locked(_)) => {
+                std::thread::yield_now();
+                None
+            }
+            opened => Some(opened.unwrap()),
+        });
+        Self { store: opened.expect("the store is let go of"), dir }
     }
 
     /// An image with one layer per tar.

@@ -1,0 +1,179 @@
+//! What is pulled survives a loss of power, without a pull that waits for the disk.
+//!
+//! The files of a layer are written into the page cache; the record that says the layer is here is in the database, which
+//! writes through. Between the two a machine can lose power. So a record names the boot in which its files were written,
+//! until they are known to be on the disk:
+//!
+//! ```text
+//! placed ── a few seconds ──► syncfs, on a thread of its own ──► the record forgets the boot
+//!    └─ power lost ─► next start: another boot ─► the layer is verified; what is damaged goes, with the images that need it
+//! ```
+//!
+//! A few seconds, because a layer that is removed at once again never has to be written at all.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use oci::digest::Digest;
+
+use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
+use crate::error::{Error, Result};
+use crate::gc;
+use crate::store::{Inner, Store};
+
+/// How long after a layer was placed its files are written to the disk.
+const DELAY: Duration = Duration::from_secs(5);
+/// The key under which the database has the boot in which it was last opened.
+const BOOT: &str = "boot";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Writes layers to the disk, on a thread that exists only while there is something to write.
+#[derive(Default)]
+pub(crate) struct Syncer {
+    is_running: Mutex<bool>,
+}
+
+/// Names this boot of the machine. Without one every start counts as another boot, and what was not synced is verified.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string(BOOT_ID).map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
+}
+
+impl Inner {
+    /// Says that a layer was placed whose files are not on the disk yet.
+    pub(crate) fn sync_soon(self: &Arc<Self>) {
+        let mut is_running = self.syncer.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_running {
+            return;
+        }
+        let weak = Arc::downgrade(self);
+        // Without a thread the layers are verified after the next loss of power, or synced with a later one.
+        let spawned = std::thread::Builder::new().name("store-sync".into()).spawn(move || run(&weak));
+        *is_running = spawned.is_ok();
+    }
+
+    /// Writes all layers to the disk that were placed so far, and notes that they are there.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let unsynced = unsynced(self)?;
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let root = fs::File::open(&self.root).map_err(Error::file("opening", &self.root))?;
+        rustix::fs::syncfs(&root).map_err(Error::file("writing to the disk of", &self.root))?;
+        self.change(|change| {
+            for (diff_id, _) in &unsynced {
+                if let Some(mut layer) = change.txn.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? {
+                    layer.unsynced = None;
+                    change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn run(inner: &Weak<Inner>) {
+    loop {
+        std::thread::sleep(DELAY);
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = inner.sync() {
+            tracing::warn!(%error, "writing layers to the disk");
+        }
+        // Behind the lock, so that a layer that is placed now finds either this thread going on or none.
+        let mut is_running = inner.syncer.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        if unsynced(&inner).is_ok_and(|left| !left.is_empty()) {
+            continue;
+        }
+        *is_running = false;
+        return;
+    }
+}
+
+/// Layers whose files may not be on the disk, with the boot in which they were written.
+fn unsynced(inner: &Inner) -> Result<Vec<(Digest, String)>> {
+    let layers = inner.read()?.all_json::<LayerRecord>(db::LAYERS)?;
+    Ok(layers.into_iter().filter_map(|(diff_id, layer)| Some((diff_id, layer.unsynced?))).collect())
+}
+
+impl Store {
+    /// Waits until everything that was placed so far is on the disk. For an orderly end.
+    pub fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+
+    /// Looks at what may have been lost with the power. Layers that are not whole are removed with the images that need
+    /// them, so that the next pull brings them again. Returns the layers that were lost.
+    pub(crate) fn recover_layers(&self) -> Result<Vec<Digest>> {
+        let boot = boot_id();
+        let (here, before): (Vec<_>, Vec<_>) =
+            unsynced(&self.0)?.into_iter().partition(|(_, written)| *written == boot);
+        if !here.is_empty() {
+            self.0.sync_soon();
+        }
+        if before.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut lost = BTreeSet::new();
+        for (diff_id, _) in before {
+            let problems = self.layer_problems(&diff_id);
+            if let Some(problem) = problems.first() {
+                tracing::warn!(%diff_id, problem, "a layer was lost with the power");
+                lost.insert(diff_id);
+            }
+        }
+        self.forget(&lost)?;
+        self.0.sync()?;
+        Ok(lost.into_iter().collect())
+    }
+
+    /// After another boot, removes blobs that are shorter than they were: those that no layer vouches for.
+    pub(crate) fn recover_blobs(&self) -> Result<()> {
+        let boot = boot_id();
+        if self.0.read()?.get(db::META, BOOT)?.is_some_and(|last| last == boot.as_bytes()) {
+            return Ok(());
+        }
+        self.0.change(|change| {
+            let mut short = Vec::new();
+            change.txn.scan(db::BLOBS, "", &mut |key, value| {
+                let digest = db::parse_key(key)?;
+                let size: u64 = db::decode(key, value)?;
+                if fs::metadata(self.0.blob_path(&digest)).map_or(0, |found| found.len()) != size {
+                    short.push(digest);
+                }
+                Ok(true)
+            })?;
+            for digest in short {
+                tracing::warn!(%digest, "a blob was lost with the power");
+                change.txn.remove(db::BLOBS, digest.as_str())?;
+                change.doomed.push(self.0.blob_path(&digest));
+            }
+            change.txn.put(db::META, BOOT, boot.as_bytes())
+        })
+    }
+
+    /// Removes layers, their blobs and the images that need them. Containers that have such a layer keep it as it is.
+    fn forget(&self, lost: &BTreeSet<Digest>) -> Result<()> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.0.change(|change| {
+            let is_lost = |layers: &[Digest]| layers.iter().any(|layer| lost.contains(layer));
+            let images = change.txn.all_json::<ImageRecord>(db::IMAGES)?;
+            for (id, _) in images.into_iter().filter(|(_, record)| is_lost(&record.layers)) {
+                let mut names = Vec::new();
+                change.txn.scan(db::NAMES, "", &mut |name, value| {
+                    if value == id.as_str().as_bytes() {
+                        names.push(name.to_owned());
+                    }
+                    Ok(true)
+                })?;
+                for name in names {
+                    change.txn.remove(db::NAMES, &name)?;
+                }
+                change.txn.remove(db::IMAGES, id.as_str())?;
+            }
+            gc::collect(change, &self.0).map(drop)
+        })
+    }
+}
