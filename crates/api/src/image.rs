@@ -164,3 +164,15 @@ pub struct PruneResponse {
 pub struct CommitResponse {
     pub id: String,
 }
+
+/// An item of the answer to `GET /images/search`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    pub star_count: i64,
+    pub is_official: bool,
+    pub name: String,
+    /// Deprecated; always false.
+    pub is_automated: bool,
+    pub description: String,
+}

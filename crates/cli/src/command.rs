@@ -17,6 +17,7 @@ pub(crate) mod network;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod run;
+pub(crate) mod search;
 pub(crate) mod stats;
 mod stream;
 mod together;

@@ -72,7 +72,7 @@ fn help_pages_are_dockers() {
 
 #[test]
 fn commands_that_do_not_exist_are_named() {
-    for word in ["build", "swarm", "search"] {
+    for word in ["build", "swarm", "trust"] {
         let output = client::command(&client::ours(), "unix:///nonexistent").arg(word).output().unwrap();
         let (code, _, errors) = client::shown(&output);
         let expected = format!("docker: unknown command: docker {word}\n\nRun 'docker --help' for more information\n");

@@ -12,6 +12,7 @@
 //! image_load(LoadOptions, body) -> ProgressStream    POST /images/load
 //! image_save(&[names], platform) -> ArchiveStream    GET /images/get, /images/NAME/get
 //! commit(CommitOptions, Option<container::Config>) -> CommitResponse
+//! image_search(SearchOptions) -> Vec<SearchResult>   GET /images/search
 //! registry_auth(AuthConfig) -> AuthResponse          POST /auth
 //! ```
 //!
@@ -35,6 +36,7 @@ mod pull;
 mod push;
 mod remove;
 mod save;
+mod search;
 mod upload;
 mod verify;
 mod words;
@@ -49,6 +51,7 @@ use crate::error::{Error, Result};
 
 pub use progress::ProgressStream;
 pub use save::ArchiveStream;
+pub use search::SearchOptions;
 
 /// The platform that newer endpoints take as JSON (`{"os":"linux","architecture":"arm64"}`); empty is none.
 fn platform_of(json: &str) -> Result<Option<Platform>> {

@@ -177,3 +177,25 @@ fn containers_without_overlay() {
     engine.ok(&["rm", "user"]);
     assert_eq!(engine.leftovers(), Vec::<String>::new());
 }
+
+/// A registry without a search is looked through by its catalog.
+#[test]
+fn repositories_are_found() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    let _registry = engine.registry();
+    engine.ok(&["tag", "busybox", "localhost:5000/team/tool"]);
+    engine.ok(&["push", "-q", "localhost:5000/team/tool"]);
+    let found = ["NAME", "DESCRIPTION", "STARS", "OFFICIAL"];
+    for client in ["docker", support::GANTRY] {
+        let output = engine.client_command(client).args(["search", "localhost:5000/tool"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines = text.lines();
+        assert_eq!(lines.next().unwrap_or_default().split_whitespace().collect::<Vec<_>>(), found, "{client}");
+        assert!(lines.next().is_some_and(|line| line.starts_with("localhost:5000/team/tool ")), "{text}");
+    }
+    let (_, error) = engine.fails(&["search", "--limit", "101", "localhost:5000/tool"]);
+    assert!(error.ends_with("limit 101 is outside the range of [1, 100]"), "{error}");
+    let (_, error) = engine.fails(&["search", "--filter", "foo=bar", "localhost:5000/tool"]);
+    assert!(error.ends_with("invalid filter 'foo'"), "{error}");
+}

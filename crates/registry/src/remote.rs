@@ -14,6 +14,7 @@ mod hosts;
 pub(crate) mod limit;
 pub(crate) mod resolve;
 pub(crate) mod retry;
+mod search;
 mod tls;
 pub(crate) mod transport;
 mod upload;
@@ -30,6 +31,7 @@ use self::endpoint::Endpoint;
 pub(crate) use self::fetch::{Fetched, MAX_CONFIG};
 use self::limit::Connections;
 use self::resolve::Resolver;
+pub use self::search::Hit;
 use self::transport::{Request, Response, Transport, transport};
 pub(crate) use self::upload::{Mount, Pieces, Session};
 use crate::error::{Error, RegistryErrors, Result};
@@ -119,7 +121,6 @@ impl Client {
         let remote =
             Remote::connect(endpoint, &self.options, resolver, connections, nowhere, credentials, Actions::Pull)
                 .await?;
-        remote.scopes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let url = remote.endpoint.url("/")?;
         let token = match remote.authorizer.identity_token(&remote.transport).await {
             Ok(token) => token,
@@ -156,7 +157,9 @@ impl Remote {
         let transport = Transport::new(&endpoint, options, resolver, connections).await?;
         // A mirror is somebody else: it gets nobody's password.
         let credentials = if endpoint.is_mirror { Credentials::Anonymous } else { credentials };
-        let scopes = Mutex::new(vec![format!("repository:{path}:{}", actions.text())]);
+        // Without a repository nothing of one is asked for.
+        let scope = (!path.is_empty()).then(|| format!("repository:{path}:{}", actions.text()));
+        let scopes = Mutex::new(scope.into_iter().collect());
         let authorizer = Authorizer::new(credentials);
         let remote = Self { endpoint, options: options.clone(), transport, authorizer, domain, path, scopes };
         let ping = remote.transport.send(Request::new(Method::GET, remote.endpoint.url("/")?)).await?;
@@ -167,10 +170,14 @@ impl Remote {
 
     /// Asks for more rights with the next request: reading another repository, to mount its blobs.
     fn also_pull(&self, path: &str) {
+        self.also(&format!("repository:{path}:pull"));
+    }
+
+    /// Asks for this scope as well with the next request.
+    fn also(&self, scope: &str) {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        let scope = format!("repository:{path}:pull");
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
+        if !scopes.iter().any(|known| known == scope) {
+            scopes.push(scope.to_owned());
         }
     }
 
@@ -226,7 +233,6 @@ impl Remote {
             return Ok(None);
         }
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let scopes = if self.path.is_empty() { Vec::new() } else { scopes };
         self.authorizer.header(&self.transport, &scopes).await.map_err(|error| at(method, url, error))
     }
 }

@@ -146,6 +146,17 @@ pub(crate) const COMMANDS: &[Command] = &[
         handler: |call| Box::pin(command::login::logout(call)),
     },
     Command {
+        paths: &[&["search"]],
+        usage: "[OPTIONS] TERM",
+        about: "Search Docker Hub for images",
+        flags: &[image::SEARCH],
+        args: Args::Exactly(1),
+        passes_on: false,
+        common: true,
+        own: false,
+        handler: |call| Box::pin(command::search::search(call)),
+    },
+    Command {
         paths: &[&["version"]],
         usage: "[OPTIONS]",
         about: "Show the Docker version information",

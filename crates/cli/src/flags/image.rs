@@ -94,6 +94,14 @@ pub(super) const SAVE: &[Flag] = &[
     ),
 ];
 
+/// `search`.
+pub(super) const SEARCH: &[Flag] = &[
+    flag("filter", Filter, "Filter output based on conditions provided").short('f'),
+    flag("format", Str, "Pretty-print search using a Go template"),
+    flag("limit", Int, "Max number of search results"),
+    flag("no-trunc", Bool, "Don't truncate output"),
+];
+
 /// `commit`.
 pub(super) const COMMIT: &[Flag] = &[
     flag("author", Str, "Author (e.g., \"John Hannibal Smith <hannibal@a-team.com>\")").short('a'),

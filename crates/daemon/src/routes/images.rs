@@ -5,7 +5,7 @@ use api::auth::AuthConfig;
 use api::progress::Message;
 use engine::image::{
     CommitOptions, CopyOptions, ImportOptions, ListOptions, LoadOptions, ProgressStream, PullOptions, PushOptions,
-    RemoveOptions,
+    RemoveOptions, SearchOptions,
 };
 use futures_util::StreamExt;
 
@@ -62,8 +62,16 @@ async fn list(request: Request) -> Outcome<Reply> {
     reply::json(200, &images)
 }
 
-async fn search(_: Request) -> Outcome<Reply> {
-    Err(Failure::new(501, "searching a registry is not supported by this engine"))
+async fn search(request: Request) -> Outcome<Reply> {
+    let query = &request.query;
+    let limit = query.some("limit").map_or(Ok(0), str::parse);
+    let options = SearchOptions {
+        term: query.get("term").to_owned(),
+        limit: limit.map_err(|_| Failure::bad_request(format!("invalid limit specified: {}", query.get("limit"))))?,
+        filters: query.filters()?,
+        auth: AuthConfig::from_header(request.header(AUTH)).unwrap_or_default(),
+    };
+    reply::json(200, &request.engine.image_search(options).await?)
 }
 
 async fn inspect(request: Request) -> Outcome<Reply> {

@@ -142,7 +142,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// `</v2/a/tags/list?last=b&n=1>; rel="next"`
-fn next_page(link: &str) -> Option<&str> {
+pub(super) fn next_page(link: &str) -> Option<&str> {
     let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
     parameters.contains("rel=\"next\"").then_some(target)
 }
