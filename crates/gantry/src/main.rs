@@ -6,6 +6,7 @@
 //! | | `shim` | the monitor of one container (the engine starts it) |
 //! | `runc`, `gantry-runtime` | `runtime` | the OCI runtime's command line |
 //! | `docker-init` | `init` | the first process of a container that was started with `--init` |
+//! | | `registry` | the registry's server |
 //! | | `hello-inside` | the program of the embedded image `hello` |
 //! | anything else | anything else | the command line |
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "shim" => shim::main,
         "runtime" => runtime::cli::main,
         "init" => shim::init::main,
+        "registry" => registry_server::main,
         "hello-inside" => return hello::main(),
         _ => return cli::main(arguments),
     };

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState;
 
 /// Why a text is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -210,6 +211,30 @@ impl Digester {
         }
     }
 
+    /// What has been added so far as bytes, from which [`Digester::resume`] goes on, in another process too. They hold
+    /// part of the content (less than a block) and are read by this version of the program alone.
+    #[must_use]
+    pub fn state(&self) -> Vec<u8> {
+        match &self.0 {
+            Hasher::Sha256(hasher) => hasher.serialize().to_vec(),
+            Hasher::Sha384(hasher) => hasher.serialize().to_vec(),
+            Hasher::Sha512(hasher) => hasher.serialize().to_vec(),
+        }
+    }
+
+    /// Goes on from a [`Digester::state`]; None when the bytes are not one of this algorithm.
+    #[must_use]
+    pub fn resume(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
+        fn read<H: SerializableState>(state: &[u8]) -> Option<H> {
+            H::deserialize(state.try_into().ok()?).ok()
+        }
+        Some(Self(match algorithm {
+            Algorithm::Sha256 => Hasher::Sha256(read(state)?),
+            Algorithm::Sha384 => Hasher::Sha384(read(state)?),
+            Algorithm::Sha512 => Hasher::Sha512(read(state)?),
+        }))
+    }
+
     /// The digest of everything added.
     #[must_use]
     pub fn finish(self) -> Digest {
@@ -284,6 +309,9 @@ mod tests {
                 let mut digester = Digester::new(algorithm);
                 let cut = cut.min(bytes.len());
                 digester.update(&bytes[..cut]);
+                let state = digester.state();
+                prop_assert!(Digester::resume(algorithm, &state[1..]).is_none());
+                let mut digester = Digester::resume(algorithm, &state).unwrap();
                 digester.write_all(&bytes[cut..]).unwrap();
                 let digest = digester.finish();
                 prop_assert_eq!(digest.algorithm(), algorithm);

@@ -1,0 +1,142 @@
+//! Failures, in the JSON form of the distribution specification ("Error Codes").
+
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+
+use crate::storage::StorageError;
+
+/// The codes: those of the OCI specification, and the few more that the reference registry has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    BlobUnknown,
+    BlobUploadInvalid,
+    BlobUploadUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameInvalid,
+    NameUnknown,
+    SizeInvalid,
+    Unauthorized,
+    Denied,
+    Unsupported,
+    TooManyRequests,
+    TagInvalid,
+    RangeInvalid,
+    PaginationNumberInvalid,
+    Unavailable,
+    Unknown,
+}
+
+impl Code {
+    /// Its name, the status that goes with it when the route has no other, and its message.
+    fn text(self) -> (&'static str, u16, &'static str) {
+        match self {
+            Self::BlobUnknown => ("BLOB_UNKNOWN", 404, "blob unknown to registry"),
+            Self::BlobUploadInvalid => ("BLOB_UPLOAD_INVALID", 400, "blob upload invalid"),
+            Self::BlobUploadUnknown => ("BLOB_UPLOAD_UNKNOWN", 404, "blob upload unknown to registry"),
+            Self::DigestInvalid => ("DIGEST_INVALID", 400, "provided digest did not match uploaded content"),
+            Self::ManifestBlobUnknown => {
+                ("MANIFEST_BLOB_UNKNOWN", 400, "manifest references a manifest or blob unknown to registry")
+            }
+            Self::ManifestInvalid => ("MANIFEST_INVALID", 400, "manifest invalid"),
+            Self::ManifestUnknown => ("MANIFEST_UNKNOWN", 404, "manifest unknown to registry"),
+            Self::NameInvalid => ("NAME_INVALID", 400, "invalid repository name"),
+            Self::NameUnknown => ("NAME_UNKNOWN", 404, "repository name not known to registry"),
+            Self::SizeInvalid => ("SIZE_INVALID", 400, "provided length did not match content length"),
+            Self::Unauthorized => ("UNAUTHORIZED", 401, "authentication required"),
+            Self::Denied => ("DENIED", 403, "requested access to the resource is denied"),
+            Self::Unsupported => ("UNSUPPORTED", 405, "the operation is unsupported"),
+            Self::TooManyRequests => ("TOOMANYREQUESTS", 429, "too many requests"),
+            Self::TagInvalid => ("TAG_INVALID", 400, "manifest tag is not valid"),
+            Self::RangeInvalid => ("RANGE_INVALID", 416, "invalid content range"),
+            Self::PaginationNumberInvalid => ("PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"),
+            Self::Unavailable => ("UNAVAILABLE", 503, "service unavailable"),
+            Self::Unknown => ("UNKNOWN", 500, "the registry failed; its log says more"),
+        }
+    }
+}
+
+/// A refusal or failure on its way to the client.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) status: StatusCode,
+    pub(crate) code: Code,
+    message: Option<String>,
+    detail: Value,
+    pub(crate) headers: HeaderMap,
+    /// For the log alone.
+    pub(crate) cause: Option<String>,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn new(code: Code) -> Self {
+        let status = StatusCode::from_u16(code.text().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, code, message: None, detail: Value::Null, headers: HeaderMap::new(), cause: None }
+    }
+
+    /// A failure of this registry itself, with the reason for its log.
+    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string()), ..Self::new(Code::Unknown) }
+    }
+
+    /// Another status than the usual one of the code.
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Says more than the code's message.
+    pub(crate) fn because(mut self, message: impl Into<String>) -> Self {
+        self.message = Some(message.into());
+        self
+    }
+
+    /// What it is about, for programs.
+    pub(crate) fn detail(mut self, detail: Value) -> Self {
+        self.detail = detail;
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.append(name, value);
+        }
+        self
+    }
+
+    /// The body.
+    pub(crate) fn json(&self) -> String {
+        let (name, _, usual) = self.code.text();
+        let mut error = json!({"code": name, "message": self.message.as_deref().unwrap_or(usual)});
+        if let (Some(object), false) = (error.as_object_mut(), self.detail.is_null()) {
+            object.insert("detail".into(), self.detail.clone());
+        }
+        json!({"errors": [error]}).to_string()
+    }
+}
+
+impl From<Code> for Failure {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let failure = Self::internal(&error);
+        if error.is_full() {
+            return failure
+                .status(StatusCode::INSUFFICIENT_STORAGE)
+                .because("no space is left in the registry's storage");
+        }
+        match error {
+            StorageError::Slow { .. } => Self { cause: failure.cause, ..Self::new(Code::Unavailable) },
+            _ => failure,
+        }
+    }
+}

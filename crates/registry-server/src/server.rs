@@ -1,0 +1,281 @@
+//! Connections and requests: from the socket to the route, and from the answer to the log.
+//!
+//! ```text
+//! accept ─► (TLS) ─► hyper ─► route ─► who, and may they ─► routes::* ─► answer ─► log, metrics
+//! ```
+//! What takes content in runs in a task of its own: when its client goes away, what came is kept in good order.
+
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::{ALLOW, EXPECT, HeaderName, RETRY_AFTER, USER_AGENT};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+
+use crate::access::Who;
+use crate::body::Body;
+use crate::failure::{Code, Failure, Result};
+use crate::log::{AccessLog, Line};
+use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::quotas::Quotas;
+use crate::reply;
+use crate::request::{Request, RequestBody};
+use crate::route::Route;
+use crate::routes;
+use crate::settings::Settings;
+use crate::storage::Storage;
+use crate::wire::{Outbox, Patient, Piece, Wire};
+
+/// How long a client may take for the head of a request, and leave a connection unused.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that hyper buffers of a connection; also the limit of a request's head.
+const BUFFER: usize = 128 << 10;
+/// Header lines of a request.
+const MAX_HEADERS: usize = 100;
+
+/// `Docker-Distribution-Api-Version`: Docker's clients look for it.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// What all connections share.
+pub(crate) struct Server {
+    pub(crate) settings: Settings,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) quotas: Quotas,
+    pub(crate) metrics: Metrics,
+    pub(crate) log: AccessLog,
+    uploads: Semaphore,
+}
+
+/// Where a request came in.
+#[derive(Debug, Clone)]
+struct Origin {
+    remote: SocketAddr,
+    outbox: Option<Outbox>,
+}
+
+impl Server {
+    pub(crate) fn new(settings: Settings, storage: Arc<Storage>, log: AccessLog) -> Self {
+        let quotas = Quotas::new(settings.quotas.clone());
+        let uploads = Semaphore::new(settings.max_uploads);
+        Self { settings, storage, quotas, metrics: Metrics::new(), log, uploads }
+    }
+
+    /// Serves a connection until it ends. When `stopping` turns true, it ends after the request in hand.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        socket: tokio::net::TcpStream,
+        remote: SocketAddr,
+        stopping: watch::Receiver<bool>,
+    ) {
+        let outbox = Outbox::default();
+        let wire = Wire::new(socket, outbox.clone());
+        self.serve_stream(wire, Origin { remote, outbox: Some(outbox) }, stopping).await;
+    }
+
+    async fn serve_stream<S>(self: Arc<Self>, stream: S, origin: Origin, mut stopping: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.metrics.connections.inc();
+        let stream = Patient::new(stream, self.settings.stall_timeout);
+        let service = service_fn(|request| {
+            let (server, origin) = (Arc::clone(&self), origin.clone());
+            async move { Ok::<_, Infallible>(server.answer(request, origin).await) }
+        });
+        let mut http = std::pin::pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(BUFFER)
+                .max_headers(MAX_HEADERS)
+                .title_case_headers(true)
+                .writev(true)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let mut stop_asked = false;
+        let ended = loop {
+            tokio::select! {
+                ended = http.as_mut() => break ended,
+                _ = stopping.wait_for(|stopping| *stopping), if !stop_asked => {
+                    stop_asked = true;
+                    http.as_mut().graceful_shutdown();
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, remote = %origin.remote, "connection ended");
+        }
+        self.metrics.connections.dec();
+    }
+
+    /// Answers a request, and sees to it that it is logged when its answer is sent.
+    async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>, origin: Origin) -> Response<Logged> {
+        let started = Instant::now();
+        let (head, incoming) = request.into_parts();
+        let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+        let mut line = Line {
+            time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+            remote: origin.remote.to_string(),
+            method: head.method.to_string(),
+            path: head.uri.to_string(),
+            route: "none",
+            agent,
+            ..Line::default()
+        };
+        self.metrics.active.inc();
+        let body = RequestBody::new(incoming, self.settings.stall_timeout);
+        let takes_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        let handled = Arc::clone(&self).handle(head, body, origin.outbox, line);
+        let mut response;
+        (response, line) = if takes_content {
+            match tokio::spawn(handled).await {
+                Ok(done) => done,
+                Err(error) => {
+                    let failure = Failure::internal(error);
+                    (reply::failure(&failure), Line { status: 500, error: failure.cause, ..Line::default() })
+                }
+            }
+        } else {
+            handled.await
+        };
+        line.status = response.status().as_u16();
+        response = reply::header(response, API_VERSION, "registry/2.0");
+        response.map(|body| Logged { body, server: self, line: Some(line), started })
+    }
+
+    async fn handle(
+        self: Arc<Self>,
+        head: Parts,
+        mut body: RequestBody,
+        outbox: Option<Outbox>,
+        mut line: Line,
+    ) -> (Response<Body>, Line) {
+        let expects = head.headers.contains_key(EXPECT);
+        let outcome = match Route::parse(head.uri.path()) {
+            Err(failure) => Err(failure),
+            Ok(None) => {
+                let failure = Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND);
+                Err(failure.because("there is nothing at this path"))
+            }
+            Ok(Some(route)) => {
+                line.route = route.word();
+                line.repository = route.repository().map(|name| name.as_str().to_owned());
+                match self.admit(&head, &route) {
+                    Err(failure) => Err(failure),
+                    Ok(who) => {
+                        line.user.clone_from(&who.user);
+                        let mut request = Request::new(head, route, who, outbox, body);
+                        let outcome = self.run(&mut request).await;
+                        body = request.body;
+                        outcome
+                    }
+                }
+            }
+        };
+        let response = match outcome {
+            Ok(response) => response,
+            Err(failure) => {
+                // Who waits for a word before sending a body has not sent it.
+                if !expects && failure.status != StatusCode::REQUEST_TIMEOUT {
+                    body.drain().await;
+                }
+                line.code = Some(format!("{:?}", failure.code));
+                line.error.clone_from(&failure.cause);
+                if let Some(cause) = &failure.cause {
+                    tracing::error!(method = line.method, path = line.path, "{cause}");
+                }
+                reply::failure(&failure)
+            }
+        };
+        line.received = body.read;
+        (response, line)
+    }
+
+    /// Finds out who asks, and whether they may.
+    fn admit(&self, head: &Parts, route: &Route) -> Result<Who> {
+        if !route.methods().contains(&head.method) {
+            let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
+            return Err(Failure::new(Code::Unsupported).header(ALLOW, &allowed.join(", ")));
+        }
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            self.writable()?;
+        }
+        Ok(Who::default())
+    }
+
+    async fn run(&self, request: &mut Request) -> Result<Response<Body>> {
+        // An upload holds memory and a file: there are not more at once than the settings say.
+        let _permit = match request.route {
+            Route::Uploads(_) | Route::Upload(..) => match self.uploads.try_acquire() {
+                Ok(permit) => Some(permit),
+                Err(_) => return Err(Failure::new(Code::TooManyRequests).header(RETRY_AFTER, "1")),
+            },
+            _ => None,
+        };
+        routes::answer(self, request).await
+    }
+
+    /// May they read this repository?
+    pub(crate) fn may_pull(&self, _who: &Who, _name: &Name) -> bool {
+        true
+    }
+}
+
+/// A body that is counted, and logged when it ends, whether it was sent or not.
+pub(crate) struct Logged {
+    body: Body,
+    server: Arc<Server>,
+    line: Option<Line>,
+    started: Instant,
+}
+
+impl hyper::body::Body for Logged {
+    type Data = Piece;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Piece>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let (Some(piece), Some(line)) = (frame.data_ref(), &mut self.line)
+        {
+            line.sent += bytes::Buf::remaining(piece) as u64;
+        }
+        if let (Poll::Ready(Some(Err(error))), Some(line)) = (&frame, &mut self.line) {
+            tracing::error!(path = line.path, "{error}");
+            line.error = Some(error.to_string());
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let Some(mut line) = self.line.take() else { return };
+        let spent = self.started.elapsed();
+        line.ms = u64::try_from(spent.as_millis()).unwrap_or(u64::MAX);
+        self.server.metrics.active.dec();
+        self.server.metrics.request(&line, spent.as_secs_f64());
+        if !self.server.log.write(line) {
+            self.server.metrics.lost_line();
+        }
+    }
+}

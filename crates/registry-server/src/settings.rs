@@ -1,0 +1,148 @@
+//! What the registry is told, with its defaults.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::options::{OptionError, Values};
+use crate::pattern::Pattern;
+use crate::quotas::Quota;
+use crate::storage::Times;
+
+/// All settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) storage: String,
+    pub(crate) storage_options: Vec<(String, String)>,
+    pub(crate) read_only: bool,
+    pub(crate) quotas: Vec<Quota>,
+    /// In bytes; 0 for none.
+    pub(crate) chunk_min_length: u64,
+    pub(crate) times: Times,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) max_uploads: usize,
+    pub(crate) access_log: String,
+    pub(crate) log_level: String,
+}
+
+impl Settings {
+    pub(crate) fn read(values: &Values) -> Result<Self, OptionError> {
+        let mut listen = values.parse_all("listen", address)?;
+        if listen.is_empty() {
+            listen.push(SocketAddr::from(([127, 0, 0, 1], 5000)));
+        }
+        let times = Times {
+            grace: values.parse("grace", Duration::from_secs(24 * 3600), duration)?,
+            settle: values.parse("settle", Duration::from_secs(60), duration)?,
+        };
+        if times.settle * 4 > times.grace {
+            let reason = "grace is not four times as long as settle: content could be removed while it is in use";
+            return Err(crate::options::bad("grace", &format!("{:?}", times.grace), reason));
+        }
+        Ok(Self {
+            listen,
+            storage: values.one("storage").unwrap_or("/var/lib/gantry-registry").to_owned(),
+            storage_options: values.parse_all("storage-opt", pair)?,
+            read_only: values.parse("read-only", false, switch)?,
+            quotas: values.parse_all("quota", quota)?,
+            chunk_min_length: values.parse("chunk-min-length", 1 << 20, size)?,
+            times,
+            stall_timeout: values.parse("stall-timeout", Duration::from_secs(60), duration)?,
+            max_connections: values.parse("max-connections", 4096, number)?,
+            max_uploads: values.parse("max-uploads", 256, number)?,
+            access_log: values.one("access-log").unwrap_or("stdout").to_owned(),
+            log_level: values.parse("log-level", "info".to_owned(), |text| match text {
+                "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
+                _ => Err("debug, info, warn or error is meant".to_owned()),
+            })?,
+        })
+    }
+}
+
+/// `127.0.0.1:5000`, `[::1]:5000`, `:5000` (all addresses), `localhost:5000`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let text = match text.strip_prefix(':') {
+        Some(port) => format!("0.0.0.0:{port}"),
+        None => text.replacen("localhost:", "127.0.0.1:", 1),
+    };
+    text.parse().map_err(|_| "an IP address with a port is meant".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("key=value is meant")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "true or false is meant".to_owned())
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a whole number of at least 1 is meant".to_owned())
+}
+
+fn quota(text: &str) -> Result<Quota, String> {
+    let (pattern, limit) = text.rsplit_once('=').ok_or("pattern=size is meant")?;
+    let repositories = (pattern != "total").then(|| Pattern::new(pattern));
+    Ok(Quota { repositories, limit: size(limit)? })
+}
+
+/// `64m`, `1g`, `1500`: bytes, units are powers of 1024.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "a size such as 64m is meant".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let number = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &lower[number.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
+/// `90s`, `15m`, `24h`, `7d`, `1h30m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time such as 90s, 15m, 24h or 7d is meant".to_owned();
+    let (mut rest, mut seconds) = (text.trim(), 0_u64);
+    if rest.is_empty() {
+        return Err(wrong());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = match rest.as_bytes()[digits] {
+            b's' => 1,
+            b'm' => 60,
+            b'h' => 3600,
+            b'd' => 86400,
+            _ => return Err(wrong()),
+        };
+        seconds = number.checked_mul(unit).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
+        rest = &rest[digits + 1..];
+    }
+    // A century is more than anybody means, and far from where times overflow.
+    Some(seconds).filter(|seconds| *seconds <= 100 * 366 * 86400).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words() {
+        assert_eq!(size("64m"), Ok(64 << 20));
+        assert_eq!(size("1500"), Ok(1500));
+        assert!(size("x").is_err() && size("1x").is_err() && size("99999999t").is_err());
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert!(duration("").is_err() && duration("5").is_err() && duration("5y").is_err() && duration("h").is_err());
+        assert_eq!(address(":80").unwrap().to_string(), "0.0.0.0:80");
+        assert_eq!(address("localhost:0").unwrap().to_string(), "127.0.0.1:0");
+        assert_eq!(quota("team/*=1k"), Ok(Quota { repositories: Some(Pattern::new("team/*")), limit: 1024 }));
+        assert_eq!(quota("total=5").unwrap().repositories, None);
+    }
+}

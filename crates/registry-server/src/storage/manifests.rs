@@ -1,0 +1,156 @@
+//! Manifests, tags and referrers of a repository.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use oci::descriptor::Descriptor;
+use oci::digest::Digest;
+
+use super::error::Result;
+use super::{Storage, blobs, layout};
+use crate::name::Name;
+
+/// Small objects that are read at once.
+const READS: usize = 16;
+
+/// A manifest as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Manifest {
+    pub(crate) digest: Digest,
+    pub(crate) bytes: Bytes,
+}
+
+/// A part of a sorted list, and whether there is more.
+#[derive(Debug, Default)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) more: bool,
+}
+
+impl<T> Page<T> {
+    /// The first `limit` of what comes.
+    pub(crate) fn of(all: impl Iterator<Item = T>, limit: usize) -> Self {
+        let mut items: Vec<T> = all.take(limit.saturating_add(1)).collect();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Self { items, more }
+    }
+}
+
+impl Storage {
+    /// The digest that a tag stands for.
+    pub(crate) async fn tag(&self, name: &Name, tag: &str) -> Result<Option<Digest>> {
+        let bytes = self.objects.get(&layout::tag(name, tag)).await?;
+        Ok(bytes.and_then(|bytes| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+    }
+
+    /// A manifest of this repository.
+    pub(crate) async fn manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Manifest>> {
+        let bytes = self.objects.get(&layout::manifest(name, digest)).await?;
+        Ok(bytes.map(|bytes| Manifest { digest: digest.clone(), bytes }))
+    }
+
+    /// Is this manifest in this repository?
+    pub(crate) async fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(self.objects.stat(&layout::manifest(name, digest)).await?.is_some())
+    }
+
+    /// Keeps a manifest that was checked: its bytes, its place among the referrers of its subject, its tag.
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        referrer: Option<(&Digest, &Descriptor)>,
+        tag: Option<&str>,
+    ) -> Result<()> {
+        let digest = &manifest.digest;
+        self.objects.put(&layout::manifest(name, digest), manifest.bytes.clone()).await?;
+        if let Some((subject, descriptor)) = referrer {
+            let key = layout::referrer(name, subject, digest);
+            let bytes = serde_json::to_vec(descriptor)
+                .map_err(|source| super::StorageError::Document { key: key.to_string(), source })?;
+            self.objects.put(&key, bytes.into()).await?;
+        }
+        if let Some(tag) = tag {
+            self.objects.put(&layout::tag(name, tag), digest.as_str().to_owned().into()).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a tag; says whether there was one.
+    pub(crate) async fn remove_tag(&self, name: &Name, tag: &str) -> Result<bool> {
+        let key = layout::tag(name, tag);
+        if self.objects.stat(&key).await?.is_none() {
+            return Ok(false);
+        }
+        self.objects.remove(&key).await.map(|_| true)
+    }
+
+    /// Removes a manifest, the tags that stand for it, and its place among the referrers of its subject.
+    pub(crate) async fn remove_manifest(&self, name: &Name, digest: &Digest, subject: Option<&Digest>) -> Result<()> {
+        let entries = self.objects.entries(&layout::tags(name)).await?;
+        let tags: Vec<String> = entries.iter().map(|entry| entry.name().to_owned()).collect();
+        let pointing: Vec<String> = stream::iter(tags)
+            .map(|tag| async move {
+                let points = self.tag(name, &tag).await?.as_ref() == Some(digest);
+                Ok::<_, super::StorageError>(points.then_some(tag))
+            })
+            .buffer_unordered(READS)
+            .try_filter_map(|tag| std::future::ready(Ok(tag)))
+            .try_collect()
+            .await?;
+        for tag in pointing {
+            self.objects.remove(&layout::tag(name, &tag)).await?;
+        }
+        if let Some(subject) = subject {
+            self.objects.remove(&layout::referrer(name, subject, digest)).await?;
+        }
+        self.objects.remove(&layout::manifest(name, digest)).await.map(drop)
+    }
+
+    /// The tags after `last`, sorted by their bytes; None if there is no such repository.
+    pub(crate) async fn tags(&self, name: &Name, last: Option<&str>, limit: usize) -> Result<Option<Page<String>>> {
+        let mut tags: Vec<String> =
+            self.objects.entries(&layout::tags(name)).await?.iter().map(|entry| entry.name().to_owned()).collect();
+        tags.sort_unstable();
+        if tags.is_empty() && !self.has_repository(name).await? {
+            return Ok(None);
+        }
+        let after = tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last));
+        Ok(Some(Page::of(after, limit)))
+    }
+
+    /// Is anything in this repository?
+    pub(crate) async fn has_repository(&self, name: &Name) -> Result<bool> {
+        for directory in [layout::manifests(name), layout::all_links(name)] {
+            if self.objects.walk(&directory).next().await.transpose()?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The manifests whose subject is this one and whose key is after `last`, with their keys.
+    pub(crate) async fn referrers(
+        &self,
+        name: &Name,
+        subject: &Digest,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<(String, Descriptor)>> {
+        let entries = self.objects.entries(&layout::referrers(name, subject)).await?;
+        let after = entries.into_iter().filter(|entry| last.is_none_or(|last| entry.name() > last));
+        let page = Page::of(after, limit);
+        let items = stream::iter(page.items)
+            .map(|entry| async move {
+                // One that was deleted meanwhile is left out.
+                let Some(bytes) = self.objects.get(&entry.key).await? else { return Ok(None) };
+                let descriptor: Descriptor = blobs::document(&entry.key, &bytes)?;
+                Ok::<_, super::StorageError>(Some((entry.name().to_owned(), descriptor)))
+            })
+            .buffered(READS)
+            .try_filter_map(|found| std::future::ready(Ok(found)))
+            .try_collect()
+            .await?;
+        Ok(Page { items, more: page.more })
+    }
+}
