@@ -4,6 +4,7 @@ use oci::digest::Digest;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::access::Who;
 use crate::body::{self, Body};
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
@@ -12,6 +13,9 @@ use crate::route::Target;
 use crate::server::Server;
 use crate::storage::{Blob, Manifest, Page, Storage};
 use crate::wire::Outbox;
+
+/// Repositories that are looked at together.
+const SCAN: usize = 100;
 
 /// A blob that was found.
 pub(crate) struct OpenBlob {
@@ -95,9 +99,18 @@ impl Server {
         Ok(self.storage.tags(name, last, limit).await?)
     }
 
-    /// Repositories after `last`.
-    pub(crate) async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<String>> {
-        Ok(self.storage.repositories(last, limit).await?)
+    /// Repositories after `last`, as far as they may be seen.
+    pub(crate) async fn repositories(&self, who: &Who, last: Option<&str>, limit: usize) -> Result<Page<String>> {
+        let mut seen = Vec::new();
+        let mut last = last.map(str::to_owned);
+        loop {
+            let page = self.storage.repositories(last.as_deref(), limit.max(SCAN)).await?;
+            last = page.items.last().cloned();
+            seen.extend(page.items.into_iter().filter(|name| self.access.may_see(who, name)));
+            if seen.len() > limit || !page.more {
+                return Ok(Page::of(seen.into_iter(), limit));
+            }
+        }
     }
 
     /// Refuses what changes content where that cannot be.

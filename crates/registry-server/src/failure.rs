@@ -31,6 +31,10 @@ pub(crate) enum Code {
 }
 
 impl Code {
+    pub(crate) fn name(self) -> &'static str {
+        self.text().0
+    }
+
     /// Its name, the status that goes with it when the route has no other, and its message.
     fn text(self) -> (&'static str, u16, &'static str) {
         match self {

@@ -13,6 +13,8 @@ mod access;
 mod body;
 mod content;
 mod failure;
+mod htpasswd;
+mod jwt;
 mod log;
 mod metrics;
 mod name;
@@ -27,6 +29,8 @@ mod run;
 mod server;
 mod settings;
 mod storage;
+mod tls;
+mod tokens;
 mod wire;
 
 pub use run::main;

@@ -37,7 +37,7 @@ pub(crate) struct Line {
     pub(crate) agent: Option<String>,
     /// The code of a refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) code: Option<String>,
+    pub(crate) code: Option<&'static str>,
     /// Why the registry itself failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,

@@ -29,6 +29,21 @@ pub(crate) struct Quota {
     pub(crate) limit: u64,
 }
 
+/// What a blob adds to what is used, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Addition {
+    /// To what can be seen in its repository.
+    visible: u64,
+    /// To what is stored at all: nothing when another repository has it.
+    stored: u64,
+}
+
+impl Addition {
+    fn to(self, quota: &Quota) -> u64 {
+        if quota.repositories.is_some() { self.visible } else { self.stored }
+    }
+}
+
 /// All limits, and what is known of usage.
 #[derive(Debug, Default)]
 pub(crate) struct Quotas {
@@ -47,36 +62,52 @@ impl Quotas {
         self.quotas.iter().enumerate().filter(move |(_, quota)| holds(quota))
     }
 
-    /// Refuses what would be more than a quota of this repository.
+    /// Refuses so many new bytes when they are more than a quota of this repository.
     pub(crate) async fn check(&self, storage: &Storage, name: &Name, adding: u64) -> Result<()> {
+        self.check_addition(storage, name, Addition { visible: adding, stored: adding }).await
+    }
+
+    async fn check_addition(&self, storage: &Storage, name: &Name, adding: Addition) -> Result<()> {
         for (index, quota) in self.of(name) {
             let used = self.used(storage, index, quota).await?;
-            if used.saturating_add(adding) > quota.limit {
+            if used.saturating_add(adding.to(quota)) > quota.limit {
                 return Err(refusal(quota, used));
             }
         }
         Ok(())
     }
 
-    /// How much a blob adds to this repository: 0 when it is visible already, or when nobody counts. Refuses what is too
-    /// much.
-    pub(crate) async fn addition(&self, storage: &Storage, name: &Name, digest: &Digest, size: u64) -> Result<u64> {
-        if self.of(name).next().is_none() || storage.blob_size(name, digest).await?.is_some() {
-            return Ok(0);
+    /// Is this blob counted already, or does nobody count?
+    pub(crate) async fn is_counted(&self, storage: &Storage, name: &Name, digest: &Digest) -> Result<bool> {
+        Ok(self.of(name).next().is_none() || storage.blob_size(name, digest).await?.is_some())
+    }
+
+    /// How much a blob adds. Refuses what is too much.
+    pub(crate) async fn addition(
+        &self,
+        storage: &Storage,
+        name: &Name,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Addition> {
+        if self.is_counted(storage, name, digest).await? {
+            return Ok(Addition::default());
         }
-        self.check(storage, name, size).await?;
-        Ok(size)
+        let stored = if storage.is_stored(digest).await? { 0 } else { size };
+        let addition = Addition { visible: size, stored };
+        self.check_addition(storage, name, addition).await?;
+        Ok(addition)
     }
 
     /// Counts a blob that was stored; makes it invisible again when others were faster and it is too much now.
-    pub(crate) async fn settle(&self, storage: &Storage, name: &Name, digest: &Digest, size: u64) -> Result<()> {
-        if size == 0 {
+    pub(crate) async fn settle(&self, storage: &Storage, name: &Name, digest: &Digest, added: Addition) -> Result<()> {
+        if added.visible == 0 {
             return Ok(());
         }
-        for (index, _) in self.of(name) {
+        for (index, quota) in self.of(name) {
             let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((_, used)) = usage.get_mut(&index) {
-                *used += size;
+                *used += added.to(quota);
             }
         }
         let outcome = self.check(storage, name, 0).await;

@@ -43,6 +43,11 @@ impl Request {
         self.query.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// All parameters of the query.
+    pub(crate) fn query(&self) -> &[(String, String)] {
+        &self.query
+    }
+
     pub(crate) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.head.headers.get(name)?.to_str().ok()
     }

@@ -4,6 +4,7 @@ mod blobs;
 mod lists;
 mod manifests;
 mod referrers;
+mod token;
 mod uploads;
 
 use hyper::{Method, Response};
@@ -33,7 +34,7 @@ pub(crate) async fn answer(server: &Server, request: &mut Request) -> Result<Res
         (Route::Upload(name, id), &Method::PATCH) => uploads::append(server, request, &name, &id).await,
         (Route::Upload(name, id), _) => uploads::finish(server, request, &name, &id).await,
         (Route::Referrers(name, digest), _) => referrers::list(server, request, &name, &digest).await,
-        (Route::Token, _) => Err(crate::failure::Code::Unsupported.into()),
+        (Route::Token, _) => token::issue(server, request).await,
         (Route::Metrics, _) => Ok(server.metrics.page()),
     }
 }

@@ -11,11 +11,15 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use crate::access::Access;
+use crate::htpasswd::Users;
 use crate::log::AccessLog;
 use crate::options::{self, OptionError, Values};
 use crate::server::Server;
 use crate::settings::Settings;
 use crate::storage::{Objects, PlaceError, Storage, StorageError};
+use crate::tls::Tls;
+use crate::tokens::Tokens;
 
 /// Threads that wait for disks.
 const BLOCKING_THREADS: usize = 64;
@@ -39,6 +43,12 @@ enum RunError {
     AccessLog(String, io::Error),
     #[error("listening on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    #[error("users: {0}")]
+    Users(String),
+    #[error("tokens: {0}")]
+    Tokens(String),
+    #[error("TLS: {0}")]
+    Tls(String),
     #[error("starting: {0}")]
     System(#[from] io::Error),
 }
@@ -111,7 +121,8 @@ async fn run(settings: Settings) -> Result<(), RunError> {
         tracing::info!("serving {} on {}", settings.storage, listener.local_addr()?);
         listeners.push(listener);
     }
-    let server = Arc::new(Server::new(settings, storage, log));
+    let (access, tls) = gates(&settings)?;
+    let server = Arc::new(Server::new(settings, storage, log, access, tls));
     let (stop, stopping) = watch::channel(false);
     // Every connection holds a sender; when the last one is gone, all are served.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -122,7 +133,7 @@ async fn run(settings: Settings) -> Result<(), RunError> {
                 () = &mut accepting => break,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => server.log.reopen().await,
+                _ = hangup.recv() => server.reload().await,
             }
         }
     }
@@ -136,6 +147,15 @@ async fn run(settings: Settings) -> Result<(), RunError> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Who may come in, and how.
+fn gates(settings: &Settings) -> Result<(Access, Option<Tls>), RunError> {
+    let users = settings.htpasswd.clone().map(Users::open).transpose().map_err(RunError::Users)?;
+    let tokens = settings.tokens.as_ref().map(Tokens::open).transpose().map_err(RunError::Tokens)?;
+    let tls = settings.tls.clone().map(|(certificate, key)| Tls::open(certificate, key)).transpose();
+    let tls = tls.map_err(RunError::Tls)?;
+    Ok((Access { users, tokens, rules: settings.rules.clone(), tls: tls.is_some() }, tls))
 }
 
 /// Accepts connections on all sockets, each served by a task of its own, for as long as it is polled.

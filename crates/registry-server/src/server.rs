@@ -22,12 +22,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::Who;
+use crate::access::{Access, Who};
 use crate::body::Body;
 use crate::failure::{Code, Failure, Result};
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
-use crate::name::Name;
 use crate::quotas::Quotas;
 use crate::reply;
 use crate::request::{Request, RequestBody};
@@ -35,10 +34,13 @@ use crate::route::Route;
 use crate::routes;
 use crate::settings::Settings;
 use crate::storage::Storage;
+use crate::tls::Tls;
 use crate::wire::{Outbox, Patient, Piece, Wire};
 
 /// How long a client may take for the head of a request, and leave a connection unused.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client may take to agree on TLS.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes that hyper buffers of a connection; also the limit of a request's head.
 const BUFFER: usize = 128 << 10;
 /// Header lines of a request.
@@ -54,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) quotas: Quotas,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
+    pub(crate) access: Access,
+    pub(crate) tls: Option<Tls>,
     uploads: Semaphore,
 }
 
@@ -65,10 +69,16 @@ struct Origin {
 }
 
 impl Server {
-    pub(crate) fn new(settings: Settings, storage: Arc<Storage>, log: AccessLog) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        storage: Arc<Storage>,
+        log: AccessLog,
+        access: Access,
+        tls: Option<Tls>,
+    ) -> Self {
         let quotas = Quotas::new(settings.quotas.clone());
         let uploads = Semaphore::new(settings.max_uploads);
-        Self { settings, storage, quotas, metrics: Metrics::new(), log, uploads }
+        Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, uploads }
     }
 
     /// Serves a connection until it ends. When `stopping` turns true, it ends after the request in hand.
@@ -78,6 +88,15 @@ impl Server {
         remote: SocketAddr,
         stopping: watch::Receiver<bool>,
     ) {
+        if let Some(tls) = &self.tls {
+            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(socket));
+            match handshake.await {
+                Ok(Ok(stream)) => self.serve_stream(stream, Origin { remote, outbox: None }, stopping).await,
+                Ok(Err(error)) => tracing::debug!(%error, %remote, "handshake failed"),
+                Err(_) => tracing::debug!(%remote, "handshake took too long"),
+            }
+            return;
+        }
         let outbox = Outbox::default();
         let wire = Wire::new(socket, outbox.clone());
         self.serve_stream(wire, Origin { remote, outbox: Some(outbox) }, stopping).await;
@@ -171,7 +190,7 @@ impl Server {
             Ok(Some(route)) => {
                 line.route = route.word();
                 line.repository = route.repository().map(|name| name.as_str().to_owned());
-                match self.admit(&head, &route) {
+                match self.admit(&head, &route).await {
                     Err(failure) => Err(failure),
                     Ok(who) => {
                         line.user.clone_from(&who.user);
@@ -190,7 +209,7 @@ impl Server {
                 if !expects && failure.status != StatusCode::REQUEST_TIMEOUT {
                     body.drain().await;
                 }
-                line.code = Some(format!("{:?}", failure.code));
+                line.code = Some(failure.code.name());
                 line.error.clone_from(&failure.cause);
                 if let Some(cause) = &failure.cause {
                     tracing::error!(method = line.method, path = line.path, "{cause}");
@@ -203,15 +222,17 @@ impl Server {
     }
 
     /// Finds out who asks, and whether they may.
-    fn admit(&self, head: &Parts, route: &Route) -> Result<Who> {
+    async fn admit(&self, head: &Parts, route: &Route) -> Result<Who> {
         if !route.methods().contains(&head.method) {
             let allowed: Vec<&str> = route.methods().iter().map(Method::as_str).collect();
             return Err(Failure::new(Code::Unsupported).header(ALLOW, &allowed.join(", ")));
         }
-        if !matches!(head.method, Method::GET | Method::HEAD) {
+        let who = self.access.who(&head.headers, route).await?;
+        self.access.check(&who, &head.headers, route, &head.method)?;
+        if !matches!(head.method, Method::GET | Method::HEAD) && *route != Route::Token {
             self.writable()?;
         }
-        Ok(Who::default())
+        Ok(who)
     }
 
     async fn run(&self, request: &mut Request) -> Result<Response<Body>> {
@@ -226,9 +247,17 @@ impl Server {
         routes::answer(self, request).await
     }
 
-    /// May they read this repository?
-    pub(crate) fn may_pull(&self, _who: &Who, _name: &Name) -> bool {
-        true
+    /// Reads again what may have changed: passwords, certificates, the place of the access log.
+    pub(crate) async fn reload(&self) {
+        self.log.reopen().await;
+        let users = self.access.users.as_ref().map(|users| ("users", users.reload()));
+        let tls = self.tls.as_ref().map(|tls| ("certificates", tls.reload()));
+        for (what, outcome) in users.into_iter().chain(tls) {
+            match outcome {
+                Ok(()) => tracing::info!("{what} were read again"),
+                Err(reason) => tracing::error!("{what} stay as they were: {reason}"),
+            }
+        }
     }
 }
 

@@ -1,12 +1,18 @@
 //! What the registry is told, with its defaults.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::options::{OptionError, Values};
+use crate::access::Rule;
+use crate::options::{OptionError, Values, bad};
 use crate::pattern::Pattern;
 use crate::quotas::Quota;
 use crate::storage::Times;
+use crate::tokens::TokenSettings;
+
+/// Where content is kept when nobody says.
+const DEFAULT_STORAGE: &str = "/var/lib/gantry-registry";
 
 /// All settings.
 #[derive(Debug, Clone)]
@@ -15,6 +21,11 @@ pub(crate) struct Settings {
     pub(crate) storage: String,
     pub(crate) storage_options: Vec<(String, String)>,
     pub(crate) read_only: bool,
+    /// Certificate and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) htpasswd: Option<PathBuf>,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) tokens: Option<TokenSettings>,
     pub(crate) quotas: Vec<Quota>,
     /// In bytes; 0 for none.
     pub(crate) chunk_min_length: u64,
@@ -38,13 +49,22 @@ impl Settings {
         };
         if times.settle * 4 > times.grace {
             let reason = "grace is not four times as long as settle: content could be removed while it is in use";
-            return Err(crate::options::bad("grace", &format!("{:?}", times.grace), reason));
+            return Err(bad("grace", &format!("{:?}", times.grace), reason));
         }
         Ok(Self {
             listen,
-            storage: values.one("storage").unwrap_or("/var/lib/gantry-registry").to_owned(),
+            storage: values.one("storage").unwrap_or(DEFAULT_STORAGE).to_owned(),
             storage_options: values.parse_all("storage-opt", pair)?,
             read_only: values.parse("read-only", false, switch)?,
+            tls: match (values.one("tls-cert"), values.one("tls-key")) {
+                (None, None) => None,
+                (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+                (Some(certificate), None) => return Err(bad("tls-cert", certificate, "--tls-key is missing")),
+                (None, Some(key)) => return Err(bad("tls-key", key, "--tls-cert is missing")),
+            },
+            htpasswd: values.one("htpasswd").map(PathBuf::from),
+            rules: rules(values)?,
+            tokens: tokens(values)?,
             quotas: values.parse_all("quota", quota)?,
             chunk_min_length: values.parse("chunk-min-length", 1 << 20, size)?,
             times,
@@ -58,6 +78,55 @@ impl Settings {
             })?,
         })
     }
+}
+
+fn rules(values: &Values) -> Result<Vec<Rule>, OptionError> {
+    let rules = values.parse_all("allow", Rule::parse)?;
+    if !rules.is_empty() {
+        if values.one("htpasswd").is_none() {
+            let text = values.list("allow").join(" ");
+            return Err(bad("allow", &text, "there are no users without --htpasswd, and everybody may do everything"));
+        }
+        return Ok(rules);
+    }
+    Ok(Rule::parse("*:*:*").into_iter().collect())
+}
+
+fn tokens(values: &Values) -> Result<Option<TokenSettings>, OptionError> {
+    let own = values.parse("token-service", false, switch)?;
+    let issuer = match (values.one("token-issuer"), values.one("token-issuer-keys")) {
+        (None, None) => None,
+        (Some(issuer), Some(keys)) => Some((issuer.to_owned(), PathBuf::from(keys))),
+        (Some(issuer), None) => return Err(bad("token-issuer", issuer, "--token-issuer-keys is missing")),
+        (None, Some(keys)) => return Err(bad("token-issuer-keys", keys, "--token-issuer is missing")),
+    };
+    if !own && issuer.is_none() {
+        for name in ["token-key", "token-expiry", "token-audience", "token-realm"] {
+            if let Some(value) = values.one(name) {
+                return Err(bad(name, value, "there are tokens only with --token-service or --token-issuer"));
+            }
+        }
+        return Ok(None);
+    }
+    if own && values.one("htpasswd").is_none() {
+        return Err(bad("token-service", "true", "there are no users without --htpasswd"));
+    }
+    let storage = values.one("storage").unwrap_or(DEFAULT_STORAGE);
+    let own_key = match (own, values.one("token-key")) {
+        (false, _) => None,
+        (true, Some(path)) => Some(path.into()),
+        (true, None) if !storage.contains("://") => Some(Path::new(storage).join("token.key")),
+        (true, None) => {
+            return Err(bad("token-service", "true", "object storage holds no keys; name a file with --token-key"));
+        }
+    };
+    Ok(Some(TokenSettings {
+        own_key,
+        issuer,
+        audience: values.one("token-audience").unwrap_or("gantry-registry").to_owned(),
+        realm: values.one("token-realm").map(str::to_owned),
+        expiry: values.parse("token-expiry", Duration::from_secs(300), duration)?,
+    }))
 }
 
 /// `127.0.0.1:5000`, `[::1]:5000`, `:5000` (all addresses), `localhost:5000`.

@@ -30,7 +30,7 @@ pub(super) async fn tags(server: &Server, request: &Request, name: &Name) -> Res
 /// `GET /v2/_catalog`
 pub(super) async fn catalog(server: &Server, request: &Request) -> Result<Response<Body>> {
     let limit = limit(request)?;
-    let page = server.repositories(request.param("last"), limit).await?;
+    let page = server.repositories(&request.who, request.param("last"), limit).await?;
     let response = reply::json(&json!({"repositories": page.items}));
     Ok(match page.items.last().filter(|_| page.more) {
         None => response,

@@ -4,6 +4,7 @@ use hyper::header::{CONTENT_RANGE, LOCATION, RANGE};
 use hyper::{Response, StatusCode};
 use oci::digest::{Digest, Digester};
 
+use crate::access::Right;
 use crate::body::Body;
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
@@ -40,7 +41,7 @@ pub(super) async fn begin(server: &Server, request: &mut Request, name: &Name) -
 async fn mounted(server: &Server, request: &Request, name: &Name, digest: &Digest) -> Result<bool> {
     let storage = server.storage()?;
     let Some(from) = request.param("from").and_then(Name::parse) else { return Ok(false) };
-    if !server.may_pull(&request.who, &from) {
+    if !server.access.may(&request.who, &from, Right::Pull) {
         return Ok(false);
     }
     let Some(size) = storage.hold(&from, digest).await? else { return Ok(false) };
@@ -68,7 +69,7 @@ pub(super) async fn cancel(server: &Server, name: &Name, id: &str) -> Result<Res
 pub(super) async fn append(server: &Server, request: &mut Request, name: &Name, id: &str) -> Result<Response<Body>> {
     let mut upload = find(server, name, id).await?;
     in_order(request, name, &upload)?;
-    let (_, cut) = receive(server, request, name, &mut upload.state).await?;
+    let (_, cut) = receive(server, request, name, &mut upload.state, false).await?;
     // What came before a connection broke is kept: the client may ask how far it got, and go on from there.
     server.storage()?.upload_save(&upload).await?;
     match cut {
@@ -120,15 +121,19 @@ async fn receive(
     request: &mut Request,
     name: &Name,
     state: &mut UploadState,
+    is_counted: bool,
 ) -> Result<(Digester, Option<Cut>)> {
     let storage = server.storage()?;
     if state.parts.len() >= MAX_PARTS {
         let failure = Failure::new(Code::BlobUploadInvalid);
         return Err(failure.because(format!("an upload has at most {MAX_PARTS} chunks; use larger ones")));
     }
-    server.quotas.check(storage, name, state.size() + request.content_length().unwrap_or(0)).await?;
+    let before = (!is_counted).then(|| state.size());
+    if let Some(before) = before {
+        server.quotas.check(storage, name, before + request.content_length().unwrap_or(0)).await?;
+    }
     let mut sink = storage.upload_part(state).await?;
-    let outcome = tokio::time::timeout(storage.times.grace / 2, pour(server, request, name, state.size(), &mut sink));
+    let outcome = tokio::time::timeout(storage.times.grace / 2, pour(server, request, name, before, &mut sink));
     let cut = match outcome.await {
         Ok(Ok(())) => None,
         Ok(Err(Stop::Cut(cut))) => Some(cut),
@@ -154,7 +159,7 @@ async fn pour(
     server: &Server,
     request: &mut Request,
     name: &Name,
-    before: u64,
+    before: Option<u64>,
     sink: &mut Sink,
 ) -> std::result::Result<(), Stop> {
     let storage = server.storage().map_err(Stop::Failure)?;
@@ -162,7 +167,9 @@ async fn pour(
     let mut next_look = QUOTA_STEP;
     while let Some(bytes) = request.body.next().await.map_err(Stop::Cut)? {
         sink.write(bytes).await.map_err(|error| Stop::Failure(error.into()))?;
-        if sink.size() >= next_look {
+        if let Some(before) = before
+            && sink.size() >= next_look
+        {
             next_look = sink.size() + QUOTA_STEP;
             server.quotas.check(storage, name, before + sink.size()).await.map_err(Stop::Failure)?;
         }
@@ -183,7 +190,9 @@ async fn complete(
     digest: &Digest,
 ) -> Result<Response<Body>> {
     let storage = server.storage()?;
-    let (digester, cut) = receive(server, request, name, &mut state).await?;
+    // What is here already may be sent again, however full it is.
+    let is_counted = server.quotas.is_counted(storage, name, digest).await?;
+    let (digester, cut) = receive(server, request, name, &mut state, is_counted).await?;
     let id = upload.map(|upload| upload.id.as_str());
     if let Some(cut) = cut {
         if let Some(id) = id {

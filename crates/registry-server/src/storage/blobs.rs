@@ -23,6 +23,11 @@ impl Storage {
         Ok(self.newest_link(name, digest).await?.and_then(|link| layout::size_of(link.name())))
     }
 
+    /// Is this blob stored, visible or not?
+    pub(crate) async fn is_stored(&self, digest: &Digest) -> Result<bool> {
+        Ok(!self.objects.entries(&layout::records(digest)).await?.is_empty())
+    }
+
     async fn newest_link(&self, name: &Name, digest: &Digest) -> Result<Option<Entry>> {
         Ok(newest(self.objects.entries(&layout::links(name, digest)).await?))
     }
