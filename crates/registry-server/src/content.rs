@@ -1,5 +1,6 @@
 //! Where content comes from: the one place that knows.
 
+use hyper::Method;
 use oci::digest::Digest;
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,12 +78,16 @@ impl Server {
     }
 
     /// A manifest, by tag or digest.
-    pub(crate) async fn manifest(&self, _request: &Request, name: &Name, target: &Target) -> Result<Option<Manifest>> {
+    pub(crate) async fn manifest(&self, request: &Request, name: &Name, target: &Target) -> Result<Option<Manifest>> {
         let digest = match target {
             Target::Digest(digest) => Some(digest.clone()),
             Target::Tag(tag) => self.storage.tag(name, tag).await?,
         };
         match digest {
+            // Who only asks whether a manifest is here may not push it then.
+            Some(digest) if request.is(&Method::HEAD) && !self.settings.read_only => {
+                Ok(self.storage.hold_manifest(name, &digest).await?)
+            }
             Some(digest) => Ok(self.storage.manifest(name, &digest).await?),
             None => Ok(None),
         }

@@ -13,6 +13,7 @@ mod access;
 mod body;
 mod content;
 mod failure;
+mod gc;
 mod htpasswd;
 mod jwt;
 mod log;

@@ -86,6 +86,8 @@ pub(crate) const TABLE: &[Entry] = &[
         "What nothing points to is removed when it is this old; also how long an upload may take twice (default 24h)",
     ),
     entry("settle", One("time"), "What garbage collection allows for one slow step of another process (default 1m)"),
+    entry("gc-interval", One("time"), "Collect garbage at the start and then so often (default 1h; 0s never)"),
+    entry("gc-untagged", Switch, "Garbage is also a manifest that no tag, index or subject leads to any more"),
     entry("stall-timeout", One("time"), "End a request whose client sends or takes nothing for so long (default 1m)"),
     entry("max-connections", One("number"), "Connections at once; further ones wait (default 4096)"),
     entry("max-uploads", One("number"), "Uploads at once; further ones are told to come back (default 256)"),
@@ -102,26 +104,32 @@ pub(crate) const CONFIG: &str = "config";
 
 /// The parser of `gantry registry`.
 pub(crate) fn command() -> Command {
-    let mut serve = Command::new("serve").about("Serve a registry").arg(
-        Arg::new(CONFIG)
-            .long(CONFIG)
-            .value_name("file")
-            .help("Read options from this file: a JSON object of the flags below"),
-    );
-    for entry in TABLE {
-        let arg = Arg::new(entry.name).long(entry.name).help(entry.help);
-        serve = serve.arg(match entry.kind {
-            Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("bool"),
-            Kind::One(word) => arg.value_name(word),
-            Kind::List(word) => arg.action(ArgAction::Append).value_name(word),
-        });
-    }
+    let serve = with_options(Command::new("serve").about("Serve a registry"), |_| true);
+    let gc = Command::new("gc").about("Collect garbage once, while others serve the same storage or not");
+    let gc = with_options(gc, |entry| OF_GC.contains(&entry.name));
     Command::new("gantry registry")
         .about("The registry: images and other artifacts for every client of the distribution protocol")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(serve)
+        .subcommand(gc)
+}
+
+/// The options that `gc` has, with the meaning that they have for `serve`.
+const OF_GC: [&str; 6] = ["storage", "storage-opt", "grace", "settle", "gc-untagged", "log-level"];
+
+fn with_options(command: Command, wanted: impl Fn(&Entry) -> bool) -> Command {
+    let config = Arg::new(CONFIG).long(CONFIG).value_name("file");
+    let command = command.arg(config.help("Read options from this file: a JSON object of the flags of serve"));
+    TABLE.iter().filter(|entry| wanted(entry)).fold(command, |command, entry| {
+        let arg = Arg::new(entry.name).long(entry.name).help(entry.help);
+        command.arg(match entry.kind {
+            Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("bool"),
+            Kind::One(word) => arg.value_name(word),
+            Kind::List(word) => arg.action(ArgAction::Append).value_name(word),
+        })
+    })
 }
 
 /// What is wrong with flags or file.
@@ -142,7 +150,9 @@ impl Values {
     pub(crate) fn read(matches: &ArgMatches) -> Result<Self, OptionError> {
         let mut values = Self::default();
         for entry in TABLE {
-            let texts: Vec<String> = matches.get_many::<String>(entry.name).into_iter().flatten().cloned().collect();
+            // `gc` has a part of the options.
+            let given = matches.try_get_many::<String>(entry.name).ok().flatten();
+            let texts: Vec<String> = given.into_iter().flatten().cloned().collect();
             if !texts.is_empty() {
                 values.0.insert(entry.name, texts);
             }

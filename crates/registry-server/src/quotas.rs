@@ -161,7 +161,11 @@ async fn used_by(storage: &Storage, pattern: &Pattern) -> storage::Result<u64> {
                     used += layout::size_of(&generation).unwrap_or(0);
                 }
             }
-            layout::Inside::Manifest(_) => used += entry.size,
+            layout::Inside::Manifest(digest, _) => {
+                if seen.insert((name, digest)) {
+                    used += entry.size;
+                }
+            }
             layout::Inside::Tag(_) | layout::Inside::Referrer(..) => {}
         }
     }

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::Access;
+use crate::gc;
 use crate::htpasswd::Users;
 use crate::log::AccessLog;
 use crate::options::{self, OptionError, Values};
@@ -70,7 +71,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let outcome = match matches.subcommand() {
-        Some(("serve", matches)) => serve(matches),
+        Some(("serve", matches)) => start(matches, run),
+        Some(("gc", matches)) => start(matches, collect),
         _ => Ok(()),
     };
     match outcome {
@@ -82,7 +84,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn serve(matches: &clap::ArgMatches) -> Result<(), RunError> {
+/// Runs one of the two, with what both need.
+fn start<F>(matches: &clap::ArgMatches, life: impl FnOnce(Settings) -> F) -> Result<(), RunError>
+where
+    F: Future<Output = Result<(), RunError>>,
+{
     let settings = Settings::read(&Values::read(matches)?)?;
     log_to_stderr(&settings);
     // Clients of object storage find it here.
@@ -93,7 +99,7 @@ fn serve(matches: &clap::ArgMatches) -> Result<(), RunError> {
         .thread_name("registry")
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(run(settings));
+    let outcome = runtime.block_on(life(settings));
     // What still blocks then (a dead disk) does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
@@ -106,6 +112,15 @@ fn log_to_stderr(settings: &Settings) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
 }
 
+/// The life of `gantry registry gc`.
+async fn collect(settings: Settings) -> Result<(), RunError> {
+    let objects = Objects::open(&settings.storage, &settings.storage_options)?;
+    let storage = Storage::open(objects, settings.times, true).await?;
+    println!("{}", gc::collect(&storage, settings.gc_untagged).await?);
+    Ok(())
+}
+
+/// The life of `gantry registry serve`.
 async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -127,10 +142,13 @@ async fn run(settings: Settings) -> Result<(), RunError> {
     // Every connection holds a sender; when the last one is gone, all are served.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
     {
+        // Ends with this block.
+        let mut collecting = std::pin::pin!(collect_for_ever(&server));
         let mut accepting = std::pin::pin!(accept(&listeners, &server, &stopping, &alive));
         loop {
             tokio::select! {
                 () = &mut accepting => break,
+                () = &mut collecting => {}
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => server.reload().await,
@@ -147,6 +165,25 @@ async fn run(settings: Settings) -> Result<(), RunError> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Collects garbage at the start and then again and again. Never ends.
+async fn collect_for_ever(server: &Server) {
+    let interval = server.settings.gc_interval;
+    if interval.is_zero() || server.settings.read_only {
+        return std::future::pending().await;
+    }
+    loop {
+        match gc::collect(&server.storage, server.settings.gc_untagged).await {
+            Ok(report) => {
+                server.metrics.gc_removed.inc_by(report.removed());
+                server.metrics.gc_freed.inc_by(report.bytes);
+                tracing::info!("garbage collection: {report}");
+            }
+            Err(error) => tracing::error!("garbage collection: {error}"),
+        }
+        tokio::time::sleep(interval).await;
+    }
 }
 
 /// Who may come in, and how.

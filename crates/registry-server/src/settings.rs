@@ -30,6 +30,9 @@ pub(crate) struct Settings {
     /// In bytes; 0 for none.
     pub(crate) chunk_min_length: u64,
     pub(crate) times: Times,
+    /// Zero for never.
+    pub(crate) gc_interval: Duration,
+    pub(crate) gc_untagged: bool,
     pub(crate) stall_timeout: Duration,
     pub(crate) max_connections: usize,
     pub(crate) max_uploads: usize,
@@ -68,6 +71,8 @@ impl Settings {
             quotas: values.parse_all("quota", quota)?,
             chunk_min_length: values.parse("chunk-min-length", 1 << 20, size)?,
             times,
+            gc_interval: values.parse("gc-interval", Duration::from_secs(3600), duration)?,
+            gc_untagged: values.parse("gc-untagged", false, switch)?,
             stall_timeout: values.parse("stall-timeout", Duration::from_secs(60), duration)?,
             max_connections: values.parse("max-connections", 4096, number)?,
             max_uploads: values.parse("max-uploads", 256, number)?,
@@ -173,9 +178,12 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
     number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
 }
 
-/// `90s`, `15m`, `24h`, `7d`, `1h30m`.
+/// `500ms`, `90s`, `15m`, `24h`, `7d`, `1h30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "a time such as 90s, 15m, 24h or 7d is meant".to_owned();
+    if let Some(millis) = text.trim().strip_suffix("ms") {
+        return millis.parse().map(Duration::from_millis).map_err(|_| wrong());
+    }
     let (mut rest, mut seconds) = (text.trim(), 0_u64);
     if rest.is_empty() {
         return Err(wrong());
@@ -207,7 +215,7 @@ mod tests {
         assert_eq!(size("1500"), Ok(1500));
         assert!(size("x").is_err() && size("1x").is_err() && size("99999999t").is_err());
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!((duration("0s"), duration("500ms")), (Ok(Duration::ZERO), Ok(Duration::from_millis(500))));
         assert!(duration("").is_err() && duration("5").is_err() && duration("5y").is_err() && duration("h").is_err());
         assert_eq!(address(":80").unwrap().to_string(), "0.0.0.0:80");
         assert_eq!(address("localhost:0").unwrap().to_string(), "127.0.0.1:0");

@@ -65,6 +65,11 @@ impl Storage {
         Ok(Self { objects, times, skew_ms, records: Mutex::default() })
     }
 
+    /// The time by the storage's clock, read anew.
+    pub(crate) async fn read_clock_ms(&self) -> Result<i64> {
+        Ok(unix_ms() + skew_ms(&self.objects).await?)
+    }
+
     /// The time by the storage's clock, in milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         unix_ms() + self.skew_ms

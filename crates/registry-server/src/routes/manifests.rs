@@ -190,7 +190,7 @@ async fn check(server: &Server, name: &Name, document: &Document) -> Result<()> 
         }
         Document::Index(index) => {
             for child in &index.manifests {
-                if !storage.has_manifest(name, &child.digest).await? {
+                if storage.hold_manifest(name, &child.digest).await?.is_none() {
                     return Err(missing(&child.digest));
                 }
             }

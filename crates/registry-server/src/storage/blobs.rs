@@ -53,13 +53,22 @@ impl Storage {
         entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.modified_ms));
         for entry in entries {
             // Garbage collection may remove one between listing and reading.
-            if let Some(bytes) = self.objects.get(&entry.key).await? {
-                let record: Arc<Record> = Arc::new(document(&entry.key, &bytes)?);
+            if let Some(record) = self.record_at(&entry).await? {
+                let record = Arc::new(record);
                 self.cache_record(digest, Some(Arc::clone(&record)));
                 return Ok(Some(record));
             }
         }
         Ok(None)
+    }
+
+    /// What a record says; None when it was removed meanwhile.
+    pub(crate) async fn record_at(&self, entry: &Entry) -> Result<Option<Record>> {
+        if let Some(part) = layout::part_of(entry.name()) {
+            return Ok(Some(Record { parts: vec![part] }));
+        }
+        let bytes = self.objects.get(&entry.key).await?;
+        bytes.map(|bytes| document(&entry.key, &bytes)).transpose()
     }
 
     /// The size of a blob that somebody is going to rely on: it stays visible for at least half of the grace, whatever
@@ -100,7 +109,14 @@ impl Storage {
     }
 
     async fn write_record(&self, digest: &Digest, record: &Record) -> Result<()> {
-        let key = generation(layout::records(digest), record.size())?;
+        let directory = layout::records(digest);
+        let key = match &record.parts[..] {
+            [part] => {
+                let name = layout::generation_of_part(part).map_err(StorageError::file("naming", &directory))?;
+                directory.join(name)
+            }
+            _ => generation(directory, record.size())?,
+        };
         let bytes =
             serde_json::to_vec(record).map_err(|source| StorageError::Document { key: key.to_string(), source })?;
         self.objects.put(&key, bytes.into()).await

@@ -14,6 +14,15 @@ use crate::name::Name;
 impl Storage {
     /// The names after `last` of repositories that have manifests or tags.
     pub(crate) async fn repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<String>> {
+        self.with_any_of(&["_manifests", "_tags"], last, limit).await
+    }
+
+    /// The names after `last` of repositories that have anything.
+    pub(crate) async fn all_repositories(&self, last: Option<&str>, limit: usize) -> Result<Page<String>> {
+        self.with_any_of(&["_blobs", "_manifests", "_tags", "_referrers"], last, limit).await
+    }
+
+    async fn with_any_of(&self, kinds: &[&str], last: Option<&str>, limit: usize) -> Result<Page<String>> {
         let last: Vec<&str> = last.map_or(Vec::new(), |last| last.split('/').collect());
         let mut found: Vec<String> = Vec::new();
         // A stack of directories to look into, the next one on top.
@@ -21,7 +30,7 @@ impl Storage {
         while let Some(parts) = ahead.pop() {
             let key = Path::from_iter(std::iter::once(layout::REPOSITORIES).chain(parts.iter().map(String::as_str)));
             let directories = self.objects.directories(&key).await?;
-            let is_repository = directories.iter().any(|name| name == "_manifests" || name == "_tags");
+            let is_repository = directories.iter().any(|name| kinds.contains(&name.as_str()));
             if is_repository && order(&parts, &last) == Ordering::Greater {
                 found.push(parts.join("/"));
                 if found.len() > limit {

@@ -3,19 +3,21 @@
 //! ```text
 //! data/<xx>/<id>                                           bytes of a part: written once, never changed
 //! uploads/<id>                                             an upload that goes on: its parts, and the hash so far
-//! blobs/<alg>/<xx>/<hex>/<size>.<gen>                      a record: of which parts a blob consists
+//! blobs/<alg>/<xx>/<hex>/<size>.<gen>[.<id>]               a record: of which parts a blob consists (<id>: of this alone)
 //! repositories/<name>/_blobs/<alg>/<hex>/<size>.<gen>      a link: the blob is visible in this repository
-//! repositories/<name>/_manifests/<alg>/<hex>               a manifest, byte for byte
+//! repositories/<name>/_manifests/<alg>/<hex>/<size>.<gen>  a manifest, byte for byte
 //! repositories/<name>/_tags/<tag>                          the digest that a tag stands for
-//! repositories/<name>/_referrers/<alg>/<hex>/<alg>.<hex>   the descriptor of a manifest that has this subject
+//! repositories/<name>/_referrers/<alg>/<hex>/<alg>.<hex>.<gen>
+//!                                                          the descriptor of a manifest that has this subject
 //! ```
 //!
-//! Parts of a repository's name never begin with `_`. Records and links have generations (`<gen>`, random): renewing one
-//! means writing the next, so whoever removes an old one never removes a new one by mistake. See module `gc`.
+//! Parts of a repository's name never begin with `_`. What others rely on has generations (`<gen>`, random): renewing it means
+//! writing the next, so whoever removes an old one never removes a new one by mistake. See module `gc`.
 
 use object_store::path::Path;
 use oci::digest::{Algorithm, Digest};
 
+use super::record::Part;
 use crate::name::Name;
 
 /// Everything below here is data of parts.
@@ -77,6 +79,7 @@ pub(crate) fn manifests(name: &Name) -> Path {
     inside(name, "_manifests")
 }
 
+/// The directory of a manifest's generations.
 pub(crate) fn manifest(name: &Name, digest: &Digest) -> Path {
     hashed(name, "_manifests", digest)
 }
@@ -95,13 +98,35 @@ pub(crate) fn referrers(name: &Name, subject: &Digest) -> Path {
     hashed(name, "_referrers", subject)
 }
 
-pub(crate) fn referrer(name: &Name, subject: &Digest, manifest: &Digest) -> Path {
-    referrers(name, subject).join(format!("{}.{}", manifest.algorithm().name(), manifest.hex()))
+pub(crate) fn referrer(name: &Name, subject: &Digest, manifest: &Digest, generation: &str) -> Path {
+    referrers(name, subject).join(format!("{}.{}.{generation}", manifest.algorithm().name(), manifest.hex()))
 }
 
-/// The last part of a record's or link's key.
+/// The manifest that a referrer's key says.
+pub(crate) fn referrer_of(generation: &str) -> Option<Digest> {
+    let mut parts = generation.split('.');
+    digest(parts.next()?, parts.next()?)
+}
+
+/// The directory of the referrers of all manifests of a repository.
+pub(crate) fn all_referrers(name: &Name) -> Path {
+    inside(name, "_referrers")
+}
+
+/// The last part of a link's key, and of a record's with several parts.
 pub(crate) fn generation(size: u64) -> std::io::Result<String> {
     Ok(format!("{size}.{}", random_id()?))
+}
+
+/// The last part of the key of a record with one part: a listing tells all there is to know.
+pub(crate) fn generation_of_part(part: &Part) -> std::io::Result<String> {
+    Ok(format!("{}.{}", generation(part.size)?, part.id))
+}
+
+/// The one part that a record's key says, if it does.
+pub(crate) fn part_of(generation: &str) -> Option<Part> {
+    let id = generation.splitn(3, '.').nth(2)?;
+    is_id(id).then(|| Part { id: id.to_owned(), size: size_of(generation).unwrap_or(0) })
 }
 
 /// The size that a record's or link's key says.
@@ -114,8 +139,8 @@ pub(crate) fn size_of(generation: &str) -> Option<u64> {
 pub(crate) enum Inside {
     /// A link, with its generation.
     Link(Digest, String),
-    /// A manifest.
-    Manifest(Digest),
+    /// A manifest, with its generation.
+    Manifest(Digest, String),
     /// A tag.
     Tag(String),
     /// A referrer: subject, and the manifest that has it.
@@ -130,12 +155,9 @@ pub(crate) fn parse(key: &Path) -> Option<(Name, Inside)> {
     let parts: Vec<&str> = rest.split('/').collect();
     let inside = match parts[..] {
         ["blobs", algorithm, hex, generation] => Inside::Link(digest(algorithm, hex)?, generation.to_owned()),
-        ["manifests", algorithm, hex] => Inside::Manifest(digest(algorithm, hex)?),
+        ["manifests", algorithm, hex, generation] => Inside::Manifest(digest(algorithm, hex)?, generation.to_owned()),
         ["tags", tag] => Inside::Tag(tag.to_owned()),
-        ["referrers", algorithm, hex, manifest] => {
-            let (of, manifest) = manifest.split_once('.')?;
-            Inside::Referrer(digest(algorithm, hex)?, digest(of, manifest)?)
-        }
+        ["referrers", algorithm, hex, manifest] => Inside::Referrer(digest(algorithm, hex)?, referrer_of(manifest)?),
         _ => return None,
     };
     Some((name, inside))
@@ -171,13 +193,17 @@ mod tests {
         let link = generation(7).unwrap();
         assert_eq!(size_of(&link), Some(7));
         for (key, inside) in [
-            (links(&name, &blob).join(link.as_str()), Inside::Link(blob.clone(), link)),
-            (manifest(&name, &blob), Inside::Manifest(blob.clone())),
+            (links(&name, &blob).join(link.as_str()), Inside::Link(blob.clone(), link.clone())),
+            (manifest(&name, &blob).join(link.as_str()), Inside::Manifest(blob.clone(), link)),
             (tag(&name, "v1"), Inside::Tag("v1".into())),
-            (referrer(&name, &blob, &other), Inside::Referrer(blob.clone(), other.clone())),
+            (referrer(&name, &blob, &other, "x"), Inside::Referrer(blob.clone(), other.clone())),
         ] {
             assert_eq!(parse(&key), Some((name.clone(), inside)), "{key}");
         }
+        let part = Part { id: random_id().unwrap(), size: 9 };
+        let generation = generation_of_part(&part).unwrap();
+        assert_eq!((size_of(&generation), part_of(&generation)), (Some(9), Some(part)));
+        assert_eq!(part_of("9.abc"), None);
         let record = records(&blob).join("3.x");
         assert_eq!(parse_record(&record), Some((blob, "3.x".into())));
     }

@@ -5,8 +5,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use oci::descriptor::Descriptor;
 use oci::digest::Digest;
 
-use super::error::Result;
-use super::{Storage, blobs, layout};
+use super::blobs::{self, newest};
+use super::error::{Result, StorageError};
+use super::{Storage, layout};
 use crate::name::Name;
 
 /// Small objects that are read at once.
@@ -45,13 +46,38 @@ impl Storage {
 
     /// A manifest of this repository.
     pub(crate) async fn manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Manifest>> {
-        let bytes = self.objects.get(&layout::manifest(name, digest)).await?;
-        Ok(bytes.map(|bytes| Manifest { digest: digest.clone(), bytes }))
+        let mut generations = self.objects.entries(&layout::manifest(name, digest)).await?;
+        generations.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.modified_ms));
+        for entry in generations {
+            // Garbage collection may remove one between listing and reading.
+            if let Some(bytes) = self.objects.get(&entry.key).await? {
+                return Ok(Some(Manifest { digest: digest.clone(), bytes }));
+            }
+        }
+        Ok(None)
     }
 
     /// Is this manifest in this repository?
     pub(crate) async fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool> {
-        Ok(self.objects.stat(&layout::manifest(name, digest)).await?.is_some())
+        Ok(!self.objects.entries(&layout::manifest(name, digest)).await?.is_empty())
+    }
+
+    /// A manifest that somebody is going to rely on: it stays for at least half of the grace.
+    pub(crate) async fn hold_manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Manifest>> {
+        let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
+        self.renew_manifest(name, &manifest).await?;
+        Ok(Some(manifest))
+    }
+
+    /// Sees to it that there is a generation which garbage collection leaves alone.
+    async fn renew_manifest(&self, name: &Name, manifest: &Manifest) -> Result<()> {
+        let directory = layout::manifest(name, &manifest.digest);
+        if newest(self.objects.entries(&directory).await?).is_some_and(|entry| self.is_fresh(&entry)) {
+            return Ok(());
+        }
+        let generation = layout::generation(manifest.bytes.len() as u64);
+        let key = directory.clone().join(generation.map_err(StorageError::file("naming", &directory))?);
+        self.objects.put(&key, manifest.bytes.clone()).await
     }
 
     /// Keeps a manifest that was checked: its bytes, its place among the referrers of its subject, its tag.
@@ -63,11 +89,13 @@ impl Storage {
         tag: Option<&str>,
     ) -> Result<()> {
         let digest = &manifest.digest;
-        self.objects.put(&layout::manifest(name, digest), manifest.bytes.clone()).await?;
+        self.renew_manifest(name, manifest).await?;
         if let Some((subject, descriptor)) = referrer {
-            let key = layout::referrer(name, subject, digest);
+            let directory = layout::referrers(name, subject);
+            let generation = layout::random_id().map_err(StorageError::file("naming", &directory))?;
+            let key = layout::referrer(name, subject, digest, &generation);
             let bytes = serde_json::to_vec(descriptor)
-                .map_err(|source| super::StorageError::Document { key: key.to_string(), source })?;
+                .map_err(|source| StorageError::Document { key: key.to_string(), source })?;
             self.objects.put(&key, bytes.into()).await?;
         }
         if let Some(tag) = tag {
@@ -92,7 +120,7 @@ impl Storage {
         let pointing: Vec<String> = stream::iter(tags)
             .map(|tag| async move {
                 let points = self.tag(name, &tag).await?.as_ref() == Some(digest);
-                Ok::<_, super::StorageError>(points.then_some(tag))
+                Ok::<_, StorageError>(points.then_some(tag))
             })
             .buffer_unordered(READS)
             .try_filter_map(|tag| std::future::ready(Ok(tag)))
@@ -102,9 +130,15 @@ impl Storage {
             self.objects.remove(&layout::tag(name, &tag)).await?;
         }
         if let Some(subject) = subject {
-            self.objects.remove(&layout::referrer(name, subject, digest)).await?;
+            let entries = self.objects.entries(&layout::referrers(name, subject)).await?;
+            for entry in entries.iter().filter(|entry| layout::referrer_of(entry.name()).as_ref() == Some(digest)) {
+                self.objects.remove(&entry.key).await?;
+            }
         }
-        self.objects.remove(&layout::manifest(name, digest)).await.map(drop)
+        for entry in self.objects.entries(&layout::manifest(name, digest)).await? {
+            self.objects.remove(&entry.key).await?;
+        }
+        Ok(())
     }
 
     /// The tags after `last`, sorted by their bytes; None if there is no such repository.
@@ -137,7 +171,9 @@ impl Storage {
         last: Option<&str>,
         limit: usize,
     ) -> Result<Page<(String, Descriptor)>> {
-        let entries = self.objects.entries(&layout::referrers(name, subject)).await?;
+        let mut entries = self.objects.entries(&layout::referrers(name, subject)).await?;
+        // Of several generations one is enough.
+        entries.dedup_by_key(|entry| layout::referrer_of(entry.name()));
         let after = entries.into_iter().filter(|entry| last.is_none_or(|last| entry.name() > last));
         let page = Page::of(after, limit);
         let items = stream::iter(page.items)
@@ -145,7 +181,7 @@ impl Storage {
                 // One that was deleted meanwhile is left out.
                 let Some(bytes) = self.objects.get(&entry.key).await? else { return Ok(None) };
                 let descriptor: Descriptor = blobs::document(&entry.key, &bytes)?;
-                Ok::<_, super::StorageError>(Some((entry.name().to_owned(), descriptor)))
+                Ok::<_, StorageError>(Some((entry.name().to_owned(), descriptor)))
             })
             .buffered(READS)
             .try_filter_map(|found| std::future::ready(Ok(found)))

@@ -196,6 +196,29 @@ impl Objects {
             .boxed()
     }
 
+    /// Removes what a killed process left in a directory while it was replacing a document: files called `<name>#<number>`,
+    /// which no listing shows. Returns how many there were.
+    pub(crate) async fn remove_staged(&self, older_than: Duration) -> Result<u64> {
+        let Some(root) = self.directory.clone() else { return Ok(0) };
+        let removed = tokio::task::spawn_blocking(move || {
+            let mut removed = 0;
+            let mut ahead = vec![root.to_path_buf()];
+            while let Some(directory) = ahead.pop() {
+                // What vanishes meanwhile is no concern.
+                for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                    let Ok(kind) = entry.file_type() else { continue };
+                    if kind.is_dir() {
+                        ahead.push(entry.path());
+                    } else if is_staged(&entry.file_name()) && is_older(&entry, older_than) {
+                        removed += u64::from(std::fs::remove_file(entry.path()).is_ok());
+                    }
+                }
+            }
+            removed
+        });
+        removed.await.map_err(|error| StorageError::file("walking", &Path::default())(std::io::Error::other(error)))
+    }
+
     /// The file of a key; None in object storage.
     pub(crate) fn file(&self, key: &Path) -> Option<PathBuf> {
         Some(self.directory.as_ref()?.join(key.as_ref()))
@@ -226,6 +249,16 @@ pub(crate) enum Part {
     File(File),
     /// The bytes that were asked for.
     Stream(BoxStream<'static, Result<Bytes>>),
+}
+
+fn is_staged(name: &std::ffi::OsStr) -> bool {
+    let number = name.to_str().and_then(|name| name.rsplit_once('#')).map_or("", |(_, number)| number);
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_older(entry: &std::fs::DirEntry, age: Duration) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
 
 fn entry(meta: object_store::ObjectMeta) -> Entry {

@@ -1,7 +1,7 @@
 //! HTTP/1.1 by hand, so that tests can also be wrong on purpose.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -45,6 +45,14 @@ impl Answer {
     }
 }
 
+fn head_of(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: registry\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head + "\r\n"
+}
+
 /// A connection, for any number of requests.
 pub struct Connection {
     stream: BufReader<TcpStream>,
@@ -52,33 +60,38 @@ pub struct Connection {
 
 impl Connection {
     pub fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::try_open(port).unwrap()
+    }
+
+    /// Fails when nobody listens.
+    pub fn try_open(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         // No test waits longer than this for an answer.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Self { stream: BufReader::new(stream) }
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// A request with a body of known length.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.try_send(method, path, headers, body).unwrap()
+    }
+
+    /// As [`Connection::send`]; fails when the connection does.
+    pub fn try_send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {
         let length = body.len().to_string();
         let mut all = headers.to_vec();
         if !body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH") {
             all.push(("Content-Length", &length));
         }
-        self.head(method, path, &all);
+        self.stream.get_mut().write_all(head_of(method, path, &all).as_bytes())?;
         // A registry that refuses may stop to listen: what it said is read nevertheless.
         let _ = self.stream.get_mut().write_all(body);
-        self.answer(method)
+        self.try_answer(method)
     }
 
     /// The head of a request alone.
     pub fn head(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: registry\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        self.stream.get_mut().write_all(head.as_bytes()).unwrap();
+        self.write(head_of(method, path, headers).as_bytes());
     }
 
     /// Bytes of a body.
@@ -96,20 +109,25 @@ impl Connection {
 
     /// Reads an answer.
     pub fn answer(&mut self, method: &str) -> Answer {
+        self.try_answer(method).unwrap()
+    }
+
+    fn try_answer(&mut self, method: &str) -> io::Result<Answer> {
         let mut line = String::new();
-        self.stream.read_line(&mut line).unwrap();
-        let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {line:?}")).parse().unwrap();
+        self.stream.read_line(&mut line)?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| io::Error::other(format!("no answer: {line:?}")))?;
         let mut headers = HashMap::new();
         loop {
             let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
+            self.stream.read_line(&mut line)?;
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             headers.insert(name.to_lowercase(), value.to_owned());
         }
         let length = headers.get("content-length").map_or(0, |value| value.parse().unwrap());
         let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
-        self.stream.read_exact(&mut body).unwrap();
-        Answer { status, headers, body }
+        self.stream.read_exact(&mut body)?;
+        Ok(Answer { status, headers, body })
     }
 
     /// Waits until the other side closes.

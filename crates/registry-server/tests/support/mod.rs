@@ -91,13 +91,8 @@ impl Server {
 
     /// Starts a registry that must refuse to; returns what it says.
     pub fn refused(options: &[&str]) -> String {
-        let arguments: Vec<&str> = ["registry", "serve"].iter().chain(options).copied().collect();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "support::registry_process", "--nocapture"])
-            .env(ARGUMENTS, arguments.join("\n"))
-            .output()
-            .unwrap();
-        String::from_utf8(output.stderr).unwrap()
+        let arguments: Vec<&str> = ["serve"].iter().chain(options).copied().collect();
+        String::from_utf8(command(&arguments).output().unwrap().stderr).unwrap()
     }
 
     pub fn pid(&self) -> u32 {
@@ -168,6 +163,25 @@ impl Server {
     /// All objects that the storage has, by key.
     pub fn objects(&self) -> Vec<String> {
         objects(&self.storage)
+    }
+}
+
+/// The command `gantry registry` with these arguments.
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let arguments: Vec<&str> = ["registry"].iter().chain(arguments).copied().collect();
+    command
+        .args(["--ignored", "--exact", "support::registry_process", "--nocapture"])
+        .env(ARGUMENTS, arguments.join("\n"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// Makes everything in a storage so many seconds older.
+pub fn age(root: &Path, seconds: u64) {
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+    for key in objects(root) {
+        std::fs::File::options().write(true).open(root.join(key)).unwrap().set_modified(then).unwrap();
     }
 }
 
