@@ -9,6 +9,7 @@
 //! ```
 
 pub(crate) mod bundle;
+pub(crate) mod registry;
 mod rows;
 
 use std::path::PathBuf;

@@ -33,6 +33,8 @@ enum Command {
     Bench(bench::Options),
     /// Measure pull, push, save, load and commit beside another engine (removes all images of both)
     Transfers(transfers::Options),
+    /// Measure the registry beside the reference registry
+    BenchRegistry(bench::registry::Options),
     /// Find the functions that the runtime needs, for the linker to keep them together (as root)
     Order(order::Options),
     /// Check the crate table, unsafe code, dependencies, licences and the length of files and functions
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Transfers(options) => transfers::run(&options),
+        Command::BenchRegistry(options) => bench::registry::run(&options),
         Command::Order(options) => order::run(&options),
         Command::Tidy => tidy::run(),
     };

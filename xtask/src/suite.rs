@@ -12,11 +12,13 @@ use std::process::{Command, Stdio};
 /// Programs that the tests call, and the Debian packages that bring them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
+    ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("docker", "docker-cli"),
     ("ip", "iproute2"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("skopeo", "skopeo"),
     ("unshare", "util-linux"),
 ];

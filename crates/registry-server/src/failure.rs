@@ -1,7 +1,7 @@
 //! Failures, in the JSON form of the distribution specification ("Error Codes").
 
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::storage::StorageError;
@@ -69,8 +69,8 @@ pub(crate) struct Failure {
     pub(crate) status: StatusCode,
     pub(crate) code: Code,
     message: Option<String>,
-    detail: Value,
-    pub(crate) headers: HeaderMap,
+    detail: Option<Box<Value>>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// For the log alone.
     pub(crate) cause: Option<String>,
 }
@@ -80,7 +80,7 @@ pub(crate) type Result<T> = std::result::Result<T, Failure>;
 impl Failure {
     pub(crate) fn new(code: Code) -> Self {
         let status = StatusCode::from_u16(code.text().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, code, message: None, detail: Value::Null, headers: HeaderMap::new(), cause: None }
+        Self { status, code, message: None, detail: None, headers: Vec::new(), cause: None }
     }
 
     /// A failure of this registry itself, with the reason for its log.
@@ -102,13 +102,13 @@ impl Failure {
 
     /// What it is about, for programs.
     pub(crate) fn detail(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        self.detail = Some(Box::new(detail));
         self
     }
 
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.append(name, value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -117,8 +117,8 @@ impl Failure {
     pub(crate) fn json(&self) -> String {
         let (name, _, usual) = self.code.text();
         let mut error = json!({"code": name, "message": self.message.as_deref().unwrap_or(usual)});
-        if let (Some(object), false) = (error.as_object_mut(), self.detail.is_null()) {
-            object.insert("detail".into(), self.detail.clone());
+        if let (Some(object), Some(detail)) = (error.as_object_mut(), &self.detail) {
+            object.insert("detail".into(), Value::clone(detail));
         }
         json!({"errors": [error]}).to_string()
     }

@@ -93,7 +93,7 @@ fn untagged_manifests_go_when_that_is_wanted() {
     server.send("DELETE", "/v2/a/manifests/child", &[], b"");
     let attached = |subject: &str| {
         let bytes = artifact("x/y", subject, 1);
-        server.manifest("a", &Digest::of(&bytes).to_string(), OCI_MANIFEST, &bytes)
+        server.manifest("a", Digest::of(&bytes).as_str(), OCI_MANIFEST, &bytes)
     };
     let (of_old, of_new) = (attached(&old), attached(&new));
     age(&storage, DAYS);
@@ -137,6 +137,22 @@ fn ask(connection: &mut Connection, method: &str, path: &str, body: &[u8]) -> Op
     let answer = connection.try_send(method, path, &[], body).ok()?;
     assert!(answer.status < 500, "{method} {path}: {answer:?}");
     Some((answer.status, answer.header("location").to_owned()))
+}
+
+/// Sees to it that each tag has its manifest, and each of its blobs all of its bytes. Returns how many tags there are.
+fn whole_tags(server: &Server) -> usize {
+    let tags = server.get("/v2/a/tags/list").list("tags");
+    for tag in &tags {
+        let answer = server.get(&format!("/v2/a/manifests/{tag}"));
+        assert_eq!(answer.status, 200, "{tag}");
+        let manifest = answer.json();
+        for blob in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
+            let digest = blob["digest"].as_str().unwrap();
+            let answer = server.get(&format!("/v2/a/blobs/{digest}"));
+            assert_eq!((answer.status, Digest::of(&answer.body).to_string().as_str()), (200, digest), "{tag}");
+        }
+    }
+    tags.len()
 }
 
 #[test]
@@ -192,25 +208,15 @@ fn pushes_go_on_meanwhile_and_anybody_may_be_killed() {
         }
         running.store(false, Ordering::Relaxed);
     });
-    let tags = steady.get("/v2/a/tags/list").list("tags");
-    assert!(tags.len() > 20, "{tags:?}");
-    for tag in &tags {
-        let answer = steady.get(&format!("/v2/a/manifests/{tag}"));
-        assert_eq!(answer.status, 200, "{tag}");
-        let manifest = answer.json();
-        for blob in manifest["layers"].as_array().unwrap().iter().chain([&manifest["config"]]) {
-            let digest = blob["digest"].as_str().unwrap();
-            let answer = steady.get(&format!("/v2/a/blobs/{digest}"));
-            assert_eq!((answer.status, Digest::of(&answer.body).to_string().as_str()), (200, digest), "{tag}");
-        }
-    }
+    let tags = whole_tags(&steady);
+    assert!(tags > 20, "{tags}");
     // And the rest goes with the next collection that finds it old: exactly what the tags need is left.
     drop(steady);
     age(&storage, DAYS);
     collect(&storage, &["--gc-untagged"]);
     collect(&storage, &["--gc-untagged"]);
     let manifests = count(&storage, "repositories/a/_manifests");
-    assert_eq!((manifests, count(&storage, "uploads/")), (tags.len(), 0));
+    assert_eq!((manifests, count(&storage, "uploads/")), (tags, 0));
     assert_eq!(count(&storage, "blobs/"), count(&storage, "repositories/a/_blobs"));
     assert_eq!(count(&storage, "data/"), count(&storage, "blobs/"));
     assert!(!objects(&storage).iter().any(|key| key.contains('#')));

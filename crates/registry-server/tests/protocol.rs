@@ -285,7 +285,7 @@ fn referrers() {
 
     // A client that knew no such route kept an index under a tag: what it names is found as well, once.
     let bytes = manifest(&[], b"{}");
-    let old = server.manifest("a", &Digest::of(&bytes).to_string(), OCI_MANIFEST, &bytes);
+    let old = server.manifest("a", Digest::of(&bytes).as_str(), OCI_MANIFEST, &bytes);
     let entries: Vec<_> = [(&old, bytes.len()), (&sbom, 1)]
         .iter()
         .map(|(digest, size)| json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": size, "artifactType": "x/y"}))

@@ -174,7 +174,7 @@ async fn check(server: &Server, name: &Name, document: &Document) -> Result<()> 
         Document::Manifest(manifest) => {
             let layers = manifest.layers.iter().filter(|layer| {
                 // Layers that only their publisher may distribute stay with the publisher.
-                !(media_type::is_foreign_layer(&layer.media_type) && !layer.urls.is_empty())
+                !media_type::is_foreign_layer(&layer.media_type) || layer.urls.is_empty()
             });
             for blob in layers.chain([&manifest.config]) {
                 match storage.hold(name, &blob.digest).await? {

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(record.size(), 16);
         assert_eq!(slices(0..16), [0..10, 0..5, 0..1]);
         assert_eq!(slices(9..11), [9..10, 0..1]);
-        assert_eq!(slices(15..16), [0..1]);
+        assert_eq!(slices(15..16), vec![0..1; 1]);
         assert_eq!(slices(16..16), []);
     }
 }
