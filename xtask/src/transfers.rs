@@ -150,7 +150,7 @@ const ROWS: [(&str, Step, Step); 6] = [
     ("commit", standing, |engine, _, round| {
         engine.docker(&["commit", "transfers", &format!("transfers:{round}")]).map(drop)
     }),
-    ("10 pulls at once", remove_all, pull_all),
+    ("10 pulls at once", remove, pull_all),
 ];
 
 fn nothing(_: &Engine, _: &mut Registries, _: usize) -> Result<(), String> {
