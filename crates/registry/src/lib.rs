@@ -119,6 +119,25 @@ impl Client {
     }
 }
 
+/// The readers of what foreign servers write, for the targets in `fuzz/`.
+#[doc(hidden)]
+pub mod foreign {
+    use crate::remote::{ContentRange, challenge};
+
+    /// Schemes with their parameters.
+    #[must_use]
+    pub fn challenges(headers: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
+        let found = challenge::parse(headers.iter().copied());
+        found.into_iter().map(|one| (one.scheme, one.parameters.into_iter().collect())).collect()
+    }
+
+    /// First byte and length of the whole.
+    #[must_use]
+    pub fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+        ContentRange::parse(text).map(|range| (range.start, range.total))
+    }
+}
+
 /// Work of the store, on a thread that may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Task)?

@@ -28,7 +28,7 @@ use reqwest::{Method, StatusCode, Url};
 use self::auth::Authorizer;
 pub use self::auth::Credentials;
 use self::endpoint::Endpoint;
-pub(crate) use self::fetch::{Fetched, MAX_CONFIG};
+pub(crate) use self::fetch::{ContentRange, Fetched, MAX_CONFIG};
 use self::limit::Connections;
 use self::resolve::Resolver;
 pub use self::search::Hit;

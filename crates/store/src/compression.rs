@@ -2,7 +2,9 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use liblzma::bufread::XzDecoder;
 
 use crate::error::{Error, Result};
 
@@ -12,11 +14,45 @@ const BZIP2: &[u8] = b"BZh";
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
 /// The most memory that a zstd stream may ask for, as a power of two: 128 MiB, zstd's own default.
 const ZSTD_WINDOW_LOG: u32 = 27;
+/// The most memory that an xz stream may ask for, in bytes: what its highest preset needs, and some.
+const XZ_MEMORY: u64 = 96 << 20;
 /// Read buffer for compressed input, in bytes.
 const BUFFER: usize = 64 << 10;
 
 /// A reader of the plain bytes of a stream in whatever compression.
-pub fn plain<'a>(mut stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub fn plain<'a>(stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+    let (head, whole) = peek(stream)?;
+    let buffered = |whole| BufReader::with_capacity(BUFFER, whole);
+    if head.starts_with(GZIP) {
+        Ok(Box::new(MultiGzDecoder::new(buffered(whole))))
+    } else if head.starts_with(ZSTD) || is_zstd_skippable(&head) {
+        Ok(Box::new(zstd_decoder(buffered(whole)).map_err(Error::Decompress)?))
+    } else if head.starts_with(BZIP2) {
+        // Its blocks are 900 kB at most, so its memory has a limit of its own.
+        Ok(Box::new(MultiBzDecoder::new(buffered(whole))))
+    } else if head.starts_with(XZ) {
+        Ok(Box::new(xz_decoder(buffered(whole)).map_err(Error::Decompress)?))
+    } else {
+        Ok(Box::new(whole))
+    }
+}
+
+/// The stream as a layer can be kept: in gzip, zstd or plain as it came, and plain where images have no name for its
+/// compression.
+pub(crate) fn as_layer<'a>(stream: impl Read + 'a) -> Result<Box<dyn Read + 'a>> {
+    let (head, whole) = peek(stream)?;
+    let buffered = |whole| BufReader::with_capacity(BUFFER, whole);
+    if head.starts_with(BZIP2) {
+        Ok(Box::new(MultiBzDecoder::new(buffered(whole))))
+    } else if head.starts_with(XZ) {
+        Ok(Box::new(xz_decoder(buffered(whole)).map_err(Error::Decompress)?))
+    } else {
+        Ok(Box::new(whole))
+    }
+}
+
+/// The first bytes of a stream, and the whole of it.
+fn peek<R: Read>(mut stream: R) -> Result<(Vec<u8>, impl Read + use<R>)> {
     let mut head = [0; 6];
     let mut filled = 0;
     while filled < head.len() {
@@ -27,26 +63,21 @@ pub fn plain<'a>(mut stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Sen
             Err(error) => return Err(Error::Read(error)),
         }
     }
-    let whole = Cursor::new(head[..filled].to_vec()).chain(stream);
-    let head = &head[..filled];
-    let buffered = |whole| BufReader::with_capacity(BUFFER, whole);
-    if head.starts_with(GZIP) {
-        Ok(Box::new(MultiGzDecoder::new(buffered(whole))))
-    } else if head.starts_with(ZSTD) || is_zstd_skippable(head) {
-        Ok(Box::new(zstd_decoder(buffered(whole)).map_err(Error::Decompress)?))
-    } else if head.starts_with(BZIP2) {
-        Err(Error::Compression("bzip2"))
-    } else if head.starts_with(XZ) {
-        Err(Error::Compression("xz"))
-    } else {
-        Ok(Box::new(whole))
-    }
+    let head = head[..filled].to_vec();
+    let whole = Cursor::new(head.clone()).chain(stream);
+    Ok((head, whole))
 }
 
 fn zstd_decoder<R: BufRead>(stream: R) -> io::Result<zstd::Decoder<'static, R>> {
     let mut decoder = zstd::Decoder::with_buffer(stream)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
     Ok(decoder)
+}
+
+fn xz_decoder<R: BufRead>(stream: R) -> io::Result<XzDecoder<R>> {
+    // Several streams after one another are one, as `xz` writes them with threads or `cat` joins them.
+    let decoder = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+    Ok(XzDecoder::new_stream(stream, decoder))
 }
 
 /// zstd streams may start with a frame of other data: 0x184D2A50 to 0x184D2A5F, little endian.
@@ -82,8 +113,51 @@ mod tests {
     }
 
     #[test]
-    fn refuses_by_name() {
-        assert!(matches!(plain(&b"BZh91AY"[..]).err(), Some(Error::Compression("bzip2"))));
-        assert!(matches!(plain(XZ).err(), Some(Error::Compression("xz"))));
+    fn xz_and_bzip2() {
+        let text = b"some text ".repeat(1000);
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&text).unwrap();
+        let xz = xz.finish().unwrap();
+        assert_eq!(read(&[xz.clone(), xz.clone()].concat()), text.repeat(2));
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(&text).unwrap();
+        let bzip2 = bzip2.finish().unwrap();
+        assert_eq!(read(&[bzip2.clone(), bzip2.clone()].concat()), text.repeat(2));
+        for cut in [&xz[..xz.len() - 5], &bzip2[..bzip2.len() - 5]] {
+            plain(cut).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn memory_has_a_limit() {
+        // Preset 9 is the highest that the program `xz` has; a dictionary of 1 GiB is what nobody needs.
+        let compress = |dictionary: u32| {
+            let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+            options.dict_size(dictionary);
+            let mut filters = liblzma::stream::Filters::new();
+            filters.lzma2(&options);
+            let stream =
+                liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+            let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+            encoder.write_all(b"x").unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(read(&compress(64 << 20)), b"x");
+        plain(&compress(1 << 30)[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        let window = zstd::zstd_safe::CParameter::WindowLog(28);
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.set_parameter(window).unwrap();
+        encoder.write_all(b"x").unwrap();
+        plain(&encoder.finish().unwrap()[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+    }
+
+    /// What `podman push --compression-format zstd:chunked` writes: a frame for each file, and frames with a table of
+    /// contents that no decoder looks into.
+    #[test]
+    fn zstd_in_chunks() {
+        let frames = [&b"first "[..], b"second ", b"third"].map(|part| zstd::encode_all(part, 3).unwrap());
+        let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0][..], b"toc!"].concat();
+        let blob = [&skippable[..], &frames[0], &frames[1], &skippable, &frames[2], &skippable].concat();
+        assert_eq!(read(&blob), b"first second third");
     }
 }

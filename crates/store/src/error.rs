@@ -98,9 +98,6 @@ pub enum Error {
         /// What came.
         found: Digest,
     },
-    /// A compression that is not supported.
-    #[error("layers compressed with {0} are not supported: use gzip or zstd")]
-    Compression(&'static str),
     /// Compressed data cannot be inflated.
     #[error("decompressing the layer: {0}")]
     Decompress(#[source] io::Error),

@@ -19,6 +19,7 @@ use oci::digest::{Algorithm, Digest};
 use oci::{Descriptor, media_type};
 
 use crate::arrival::BlobFile;
+use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
@@ -71,8 +72,9 @@ impl Store {
     }
 
     /// Takes in a root file system or layer as a tar in whatever compression (`docker import`, `docker load`). A
-    /// compressed stream is kept as the layer's blob, so that it can be pushed as it was; a plain one is in the files.
-    pub fn layer_import(&self, lease: &Lease, diff_id: Option<&Digest>, mut stream: impl Read) -> Result<Layer> {
+    /// stream in gzip or zstd is kept as the layer's blob, so that it can be pushed as it was; all else is in the files.
+    pub fn layer_import(&self, lease: &Lease, diff_id: Option<&Digest>, stream: impl Read) -> Result<Layer> {
+        let mut stream = compression::as_layer(stream)?;
         let mut ingest = LayerIngest::begin(&self.0, lease, None, diff_id.cloned())?;
         let mut buffer = vec![0; pipe::CHUNK];
         loop {

@@ -120,9 +120,9 @@ impl Remote {
 /// `bytes 100-199/200`, `bytes 100-199/*` (RFC 9110, section 14.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContentRange {
-    start: u64,
+    pub(crate) start: u64,
     /// Length of the whole, if that is known.
-    total: Option<u64>,
+    pub(crate) total: Option<u64>,
 }
 
 impl ContentRange {
