@@ -143,6 +143,7 @@ fn killed_while_containers_come_and_go() {
 #[test]
 fn killed_while_images_come_and_go() {
     let work = "docker pull -q localhost:5000/killed:base && docker rmi localhost:5000/killed:base; \
+                docker save busybox | docker load -q; \
                 docker create --name c$ROUND busybox && docker cp /bin/sh c$ROUND:/added && docker commit c$ROUND localhost:5000/killed:$ROUND && \
                 docker push -q localhost:5000/killed:$ROUND && docker rmi localhost:5000/killed:$ROUND";
     killed_while(100, 0xdead_beef_cafe_f00d, Duration::from_millis(400), work);

@@ -45,13 +45,13 @@ impl Client {
                 Ok(from) => match self.between(&from, &source, &to, &destination, between.platform, progress).await {
                     Ok(root) => return finish(&destination, root, progress).await,
                     Err(error) if is_mirror && !error.is_local() => error,
-                    Err(error) => return Err(translate(error, &source)),
+                    Err(error) => return Err(error),
                 },
                 Err(error) => error,
             };
             failure = error;
         }
-        Err(translate(failure, &source))
+        Err(failure)
     }
 
     /// The first endpoint of a registry that answers, to be pushed to.
@@ -75,13 +75,16 @@ impl Client {
         platform: Option<&Platform>,
         progress: &Sender,
     ) -> Result<Fetched> {
+        // What the source refuses is told of the source. Later refusals may be the destination's.
+        let refused = |error| translate(error, source);
         let root = match source.digest() {
-            Some(digest) => from.document(digest).await?,
-            None => from.manifest(source.tag().unwrap_or_default(), None).await?,
+            Some(digest) => from.document(digest).await.map_err(refused)?,
+            None => from.manifest(source.tag().unwrap_or_default(), None).await.map_err(refused)?,
         };
         message(progress, "", format!("Copying {source} to {destination}")).await?;
         let document = parse(&root)?;
-        let tree = Tree::read(from, root, document, platform.map_or(Platforms::All, Platforms::One)).await?;
+        let platforms = platform.map_or(Platforms::All, Platforms::One);
+        let tree = Tree::read(from, root, document, platforms).await.map_err(refused)?;
         let tree = match (platform, tree) {
             // Of one platform the image itself is wanted, not an index that names what is not there.
             (Some(_), Tree::Index(_, children)) => innermost(children)?,

@@ -211,6 +211,7 @@ impl Remote {
     async fn send_once(&self, mut request: Request) -> Result<Response> {
         let again = request.repeated();
         request.authorization = self.authorization(&request.method, &request.url).await?;
+        let used = request.authorization.clone();
         let response = self.transport.send(request).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
@@ -220,7 +221,9 @@ impl Remote {
             return Ok(response);
         }
         self.authorizer.learn(challenges);
-        self.authorizer.forget_tokens();
+        if let Some(used) = &used {
+            self.authorizer.forget(used);
+        }
         let Some(mut again) = again else { return Ok(response) };
         drop(response);
         again.authorization = self.authorization(&again.method, &again.url).await?;

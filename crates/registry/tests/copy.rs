@@ -440,6 +440,28 @@ async fn a_pull_goes_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_is_left_of_a_pull_may_have_suffered() {
+    let good = image(1, 1, 1_000_000);
+    let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
+    let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
+    let fake = Fake::serve(good.clone(), move |r| {
+        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) < 5)
+            .then(|| Reply { cut: Some(600_000), ..Reply::new(200, body.clone()) })
+    })
+    .await;
+    let mut store = TestStore::new();
+    assert!(pull(&fake.name("a"), &store.store).await.0.is_err());
+    store = store.reopened();
+    let partial = std::fs::read_dir(store.store.root().join("blobs/partial")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&partial).unwrap();
+    bytes[300_000..310_000].fill(0);
+    std::fs::write(&partial, bytes).unwrap();
+    let before = fake.count(&blob);
+    pull(&fake.name("a"), &store.store).await.0.unwrap();
+    assert_eq!(fake.count(&blob), before + 2, "the rest first, then all of it");
+}
+
+#[tokio::test]
 async fn a_registry_that_lies_about_ranges() {
     let good = image(1, 1, 1_000_000);
     let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));

@@ -201,7 +201,7 @@ async fn layers_that_cannot_be_unpacked() {
     assert!(error.to_string().starts_with("failed to register layer: ") || matches!(error, Error::LayerMismatch));
 
     let no_tar = vec![b'x'; 3000];
-    let no_tar = support::image::Layer { blob: gzip(&no_tar), tar: no_tar };
+    let no_tar = support::image::Layer::of(gzip(&no_tar), Digest::of(&no_tar));
     let (error, ..) = failure(&from_layers(vec![no_tar]), |_| None).await;
     assert_eq!(error.to_string(), "failed to register layer: archive/tar: invalid tar header");
 

@@ -4,12 +4,10 @@
 //! kept: it is put together again from the files and what was recorded beside them (see `skeleton`), and its digest
 //! is compared whenever that is done.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use oci::digest::{Digest, Digester};
 use oci::{Descriptor, media_type};
 use rustix::fs::OFlags;
@@ -19,6 +17,7 @@ use crate::changes::{ChangeKind, PathChange};
 use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
+use crate::gzip::gzip;
 use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
 use crate::overlay::Marks;
@@ -76,18 +75,8 @@ impl Store {
         if let Some(blob) = held.blob.filter(|blob| !is_plain(&blob.media_type)) {
             return Ok(blob);
         }
-        let mut stream = self.layer_tar(diff_id)?;
-        let mut encoder = GzEncoder::new(BlobFile::create(&self.0)?, Compression::default());
-        let mut buffer = vec![0; pipe::CHUNK];
-        loop {
-            match stream.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => encoder.write_all(&buffer[..length]).map_err(Error::Write)?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Read(error)),
-            }
-        }
-        let file = encoder.finish().map_err(Error::Write)?;
+        let mut file = BlobFile::create(&self.0)?;
+        gzip(self.layer_tar(diff_id)?, &mut file)?;
         let digest = file.digester.clone().finish();
         let descriptor = Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, file.size);
         self.0.change(|change| {

@@ -136,8 +136,7 @@ mod tests {
             options.dict_size(dictionary);
             let mut filters = liblzma::stream::Filters::new();
             filters.lzma2(&options);
-            let stream =
-                liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+            let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
             let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
             encoder.write_all(b"x").unwrap();
             encoder.finish().unwrap()

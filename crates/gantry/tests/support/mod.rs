@@ -187,10 +187,15 @@ impl Engine {
 
     /// Serve the reference registry on a loopback port of the engine's network namespace.
     pub fn registry(&self) -> Registry {
+        self.registry_with("")
+    }
+
+    /// The same with more of its configuration.
+    pub fn registry_with(&self, more: &str) -> Registry {
         let configuration = self.path("registry.yml");
         let folder = self.path("registry");
         let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:5000'}}\n{more}",
             folder.display()
         );
         fs::write(&configuration, text).expect("the registry's configuration");

@@ -56,12 +56,28 @@ struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// Brings the blob: what the socket brings goes through a short queue to a thread. When the socket fails the thread
-    /// keeps what it has, and the next request asks for the rest.
-    async fn land<S: Source>(self, source: &S, progress: &LayerProgress) -> Result<()> {
+    /// Brings the blob.
+    async fn land<S: Source>(&self, source: &S, progress: &LayerProgress) -> Result<()> {
+        let mut begun_at = 0;
+        let landed = self.attempt(source, progress, &mut begun_at).await;
+        match landed {
+            // What an earlier attempt left here may have suffered when the machine stopped. It is gone now.
+            Err(Error::LayerDigest(_) | Error::LayerMismatch | Error::Layer(store::Error::Decompress(_)))
+                if begun_at > 0 =>
+            {
+                tracing::info!(blob = %self.blob.digest, begun_at, "what was left of a download was bad");
+                self.attempt(source, progress, &mut begun_at).await
+            }
+            other => other,
+        }
+    }
+
+    /// What the socket brings goes through a short queue to a thread. When the socket fails the thread keeps what it
+    /// has, and the next request asks for the rest. `begun_at` becomes the length of what was here before.
+    async fn attempt<S: Source>(&self, source: &S, progress: &LayerProgress, begun_at: &mut u64) -> Result<()> {
         let (pieces, queue) = mpsc::channel(QUEUE);
         let (begun, offset) = oneshot::channel();
-        let (store, lease, alive) = (self.store.clone(), self.lease.clone(), self.alive);
+        let (store, lease, alive) = (self.store.clone(), self.lease.clone(), self.alive.clone());
         let (blob, diff_id) = (self.blob.clone(), self.diff_id.cloned());
         let thread = tokio::task::spawn_blocking(move || {
             let taken = take_in(&store, &lease, &blob, diff_id.as_ref(), begun, queue);
@@ -69,7 +85,10 @@ impl Arrival<'_> {
             taken
         });
         let sent = match offset.await {
-            Ok(offset) => feed(source, self.options, self.blob, progress, offset, &pieces).await,
+            Ok(offset) => {
+                *begun_at = offset;
+                feed(source, self.options, self.blob, progress, offset, &pieces).await
+            }
             // It could not even begin, and says why.
             Err(_) => Err(Sent::Refused),
         };

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::challenge::Challenge;
 use super::endpoint::Trust;
@@ -67,6 +68,8 @@ pub(crate) struct Authorizer {
     credentials: Credentials,
     challenges: Mutex<Vec<Challenge>>,
     tokens: Mutex<HashMap<String, Token>>,
+    /// Whoever has it asks for a token; others wait, and use that one.
+    asking: Semaphore,
 }
 
 #[derive(Clone)]
@@ -90,7 +93,7 @@ struct TokenResponse {
 
 impl Authorizer {
     pub(crate) fn new(credentials: Credentials) -> Self {
-        Self { credentials, challenges: Mutex::default(), tokens: Mutex::default() }
+        Self { credentials, challenges: Mutex::default(), tokens: Mutex::default(), asking: Semaphore::new(1) }
     }
 
     /// What the registry asks for. Replaces what it asked for before; none: nothing new was said.
@@ -100,9 +103,10 @@ impl Authorizer {
         }
     }
 
-    /// Forgets the tokens, since the registry refused one.
-    pub(crate) fn forget_tokens(&self) {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Forgets a token, since the registry refused it. Another that came meanwhile stays.
+    pub(crate) fn forget(&self, refused: &HeaderValue) {
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.retain(|_, token| token.header != *refused);
     }
 
     /// The header for a request with these scopes (`repository:a/b:pull`); none when nothing was asked for.
@@ -125,9 +129,12 @@ impl Authorizer {
 
     async fn token(&self, transport: &Transport, challenge: &Challenge, scopes: &[String]) -> Result<HeaderValue> {
         let key = scopes.join(" ");
-        let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(token) = known.filter(|token| token.expires > Instant::now() + MARGIN) {
-            return Ok(token.header);
+        if let Some(known) = self.known(&key) {
+            return Ok(known);
+        }
+        let _asking = self.asking.acquire().await.map_err(|_| Error::Task)?;
+        if let Some(known) = self.known(&key) {
+            return Ok(known);
         }
         let answer = self.fetch(transport, challenge, scopes, false).await?;
         let text = answer.token.or(answer.access_token).unwrap_or_default();
@@ -139,6 +146,11 @@ impl Authorizer {
         let token = Token { header: header.clone(), expires: Instant::now() + lifetime };
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(key, token);
         Ok(header)
+    }
+
+    fn known(&self, key: &str) -> Option<HeaderValue> {
+        let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
+        known.filter(|token| token.expires > Instant::now() + MARGIN).map(|token| token.header)
     }
 
     /// For `login`: asks for a token that stands for the password from now on. `None` where there is no token server.

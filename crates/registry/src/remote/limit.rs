@@ -12,7 +12,7 @@
 //! would wait for ever for the download that feeds it; so one place is always left to those that only receive.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use reqwest::Url;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,6 +28,8 @@ pub(crate) struct Connections {
     /// Of each host, at least 2.
     limit: usize,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// HTTP clients of the endpoints that are in use, by their settings: operations share the connections that are open.
+    clients: Mutex<HashMap<String, Weak<reqwest::Client>>>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,24 @@ pub(crate) struct Place {
 
 impl Connections {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(2), hosts: Mutex::default() }
+        Self { limit: limit.max(2), hosts: Mutex::default(), clients: Mutex::default() }
+    }
+
+    /// The client that others use with these settings now.
+    pub(super) fn client(&self, key: &str) -> Option<Arc<reqwest::Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade)
+    }
+
+    /// Lets others use this client. Returns theirs, if they were faster.
+    pub(super) fn share(&self, key: String, client: reqwest::Client) -> Arc<reqwest::Client> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(theirs) = clients.get(&key).and_then(Weak::upgrade) {
+            return theirs;
+        }
+        clients.retain(|_, client| client.strong_count() > 0);
+        let client = Arc::new(client);
+        clients.insert(key, Arc::downgrade(&client));
+        client
     }
 
     /// A place for a request whose body, if it has one, is in memory.

@@ -26,10 +26,10 @@ const MAX_ERROR_BODY: u64 = 64 << 10;
 /// Of such a body that is no error of the protocol, in an error text.
 const MAX_SHOWN_BODY: usize = 1024;
 
-/// A client for one endpoint. Lives as long as one pull or push, so that an idle engine keeps no connection pool,
-/// no certificates and no resolver.
+/// A client for one endpoint. What it keeps (connections, certificates, a resolver) is shared by all operations that are
+/// under way, and goes with the last of them: an idle engine has none of it.
 pub(crate) struct Transport {
-    client: reqwest::Client,
+    client: Arc<reqwest::Client>,
     resolver: Resolver,
     connections: Arc<Connections>,
     /// Further headers, for the endpoint's own host.
@@ -83,17 +83,11 @@ impl Transport {
         resolver: &Resolver,
         connections: &Arc<Connections>,
     ) -> Result<Self> {
-        let mut builder = reqwest::Client::builder()
-            .user_agent(&options.user_agent)
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(endpoint.dial_timeout.unwrap_or(options.connect_timeout))
-            .tcp_nodelay(true)
-            .dns_resolver(resolver.clone());
-        let (endpoint_copy, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
-        // Plain http needs the settings as well: redirects may lead to https.
-        let tls = tokio::task::spawn_blocking(move || tls::config(&endpoint_copy, &certs_dirs));
-        builder = builder.tls_backend_preconfigured(tls.await.map_err(|_| Error::Task)??);
-        let client = builder.build().map_err(|error| Error::Setup(innermost(&error)))?;
+        let key = format!("{:?}", (&endpoint.root, endpoint.trust, &endpoint.certificates, endpoint.dial_timeout));
+        let client = match connections.client(&key) {
+            Some(client) => client,
+            None => connections.share(key, http_client(endpoint, options, resolver).await?),
+        };
         Ok(Self {
             client,
             resolver: resolver.clone(),
@@ -195,6 +189,21 @@ impl Transport {
         };
         transport(method, shown, &problem, true)
     }
+}
+
+async fn http_client(endpoint: &Endpoint, options: &Options, resolver: &Resolver) -> Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
+        .user_agent(&options.user_agent)
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(endpoint.dial_timeout.unwrap_or(options.connect_timeout))
+        .pool_max_idle_per_host(options.max_connections)
+        .tcp_nodelay(true)
+        .dns_resolver(resolver.clone());
+    let (endpoint, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
+    // Plain http needs the settings as well: redirects may lead to https.
+    let tls = tokio::task::spawn_blocking(move || tls::config(&endpoint, &certs_dirs));
+    builder = builder.tls_backend_preconfigured(tls.await.map_err(|_| Error::Task)??);
+    builder.build().map_err(|error| Error::Setup(innermost(&error)))
 }
 
 /// The head of an answer, and its body to be read.

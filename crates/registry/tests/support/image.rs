@@ -10,6 +10,7 @@ use oci::{Descriptor, Manifest, media_type};
 pub struct Layer {
     pub tar: Vec<u8>,
     pub blob: Vec<u8>,
+    pub diff_id: Digest,
 }
 
 /// An image with everything that a registry serves for it.
@@ -23,8 +24,13 @@ pub struct Image {
 impl Layer {
     /// A layer whose blob is not compressed.
     pub fn plain(name: &str, content: &[u8]) -> Self {
-        let tar = layer(name, content).tar;
-        Self { blob: tar.clone(), tar }
+        let Self { tar, diff_id, .. } = layer(name, content);
+        Self { blob: tar.clone(), tar, diff_id }
+    }
+
+    /// A layer whose tar nobody wants to hold in memory.
+    pub fn of(blob: Vec<u8>, diff_id: Digest) -> Self {
+        Self { tar: Vec::new(), blob, diff_id }
     }
 }
 
@@ -56,11 +62,11 @@ pub fn layer(name: &str, content: &[u8]) -> Layer {
     header.set_mtime(1_700_000_000);
     builder.append_data(&mut header, name, content).unwrap();
     let tar = builder.into_inner().unwrap();
-    Layer { blob: gzip(&tar), tar }
+    Layer { blob: gzip(&tar), diff_id: Digest::of(&tar), tar }
 }
 
 pub fn config_of(layers: &[Layer]) -> Vec<u8> {
-    let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(&layer.tar).to_string()).collect();
+    let diff_ids: Vec<String> = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
     serde_json::to_vec(&serde_json::json!({
         "architecture": oci::Platform::host().architecture, "os": "linux", "config": {"Cmd": ["x"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": []

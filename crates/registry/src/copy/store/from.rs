@@ -7,8 +7,6 @@
 use std::collections::HashMap;
 use std::io;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use oci::digest::Digest;
 use oci::manifest::{Document, MAX_SIZE};
 use oci::{Descriptor, Manifest, Reference, media_type};
@@ -246,11 +244,8 @@ fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest) -> Result<Descripto
         return Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, blob.digest, blob.size));
     }
     // It came in another compression, which Docker's manifest has no name for.
-    let written = |error| Error::Setup(format!("compressing a layer: {error}"));
     let mut blob = store.ingest(lease)?;
-    let mut gzip = GzEncoder::new(&mut blob, Compression::default());
-    io::copy(&mut store.layer_tar(diff_id)?, &mut gzip).map_err(written)?;
-    gzip.finish().map_err(written)?;
+    store::gzip(store.layer_tar(diff_id)?, &mut blob)?;
     let (digest, size) = blob.finish()?;
     Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
 }
