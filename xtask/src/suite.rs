@@ -19,9 +19,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    ("python3", "python3-venv"),
     ("skopeo", "skopeo"),
     ("unshare", "util-linux"),
 ];
+
+/// Programs that the tests call and Debian does not have: the packages of the Python index that bring them.
+const PYTHON: &[(&str, &str)] = &[("moto_server", "moto[server]")];
 
 /// What to run, and how much of it.
 #[derive(clap::Args)]
@@ -41,6 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     install()?;
     let root = crate::repository();
+    install_python(&root)?;
     if !options.no_checks {
         cargo(&root, &["fmt", "--all", "--check"])?;
         cargo(&root, &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
@@ -76,6 +81,19 @@ fn install() -> Result<(), String> {
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(&missing);
     apt(&arguments)
+}
+
+/// Install Python's packages into a folder below `target`, where the tests look after PATH.
+fn install_python(root: &Path) -> Result<(), String> {
+    let folder = root.join("target/python");
+    let missing: Vec<&str> =
+        PYTHON.iter().filter(|(p, _)| !on_path(p) && !folder.join("bin").join(p).is_file()).map(|(_, p)| *p).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    run_command(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run_command(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(&missing))
 }
 
 fn on_path(program: &str) -> bool {

@@ -107,7 +107,8 @@ pub(crate) fn command() -> Command {
     let serve = with_options(Command::new("serve").about("Serve a registry"), |_| true);
     let gc = Command::new("gc").about("Collect garbage once, while others serve the same storage or not");
     let gc = with_options(gc, |entry| OF_GC.contains(&entry.name));
-    Command::new("gantry registry")
+    Command::new("registry")
+        .bin_name("gantry registry")
         .about("The registry: images and other artifacts for every client of the distribution protocol")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
