@@ -49,6 +49,11 @@ pub(crate) fn blob(objects: Objects, slices: Vec<(Path, Range<u64>)>, first: Par
     BodyExt::boxed_unsync(StreamBody::new(parts.try_flatten().map_ok(Frame::data)))
 }
 
+/// Bytes from elsewhere, as they come.
+pub(crate) fn bytes(stream: BoxStream<'static, io::Result<Bytes>>) -> Body {
+    BodyExt::boxed_unsync(StreamBody::new(stream.map_ok(|bytes| Frame::data(Piece::Bytes(bytes)))))
+}
+
 struct Reader {
     objects: Objects,
     slices: VecDeque<(Path, Range<u64>)>,

@@ -1,12 +1,16 @@
 //! Where content comes from: the one place that knows.
 
+use futures_util::stream;
 use hyper::Method;
+use hyper::header::RANGE;
 use oci::digest::Digest;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 
 use crate::access::Who;
 use crate::body::{self, Body};
+use crate::cache::Coming;
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
 use crate::request::Request;
@@ -22,63 +26,104 @@ const SCAN: usize = 100;
 pub(crate) struct OpenBlob {
     /// In bytes.
     pub(crate) size: u64,
-    storage: Arc<Storage>,
-    name: Name,
-    digest: Digest,
-    blob: Blob,
+    source: Source,
+}
+
+enum Source {
+    Stored {
+        storage: Arc<Storage>,
+        name: Name,
+        digest: Digest,
+        blob: Blob,
+    },
+    /// From another registry, taken when it is read.
+    Coming(Mutex<Option<mpsc::Receiver<std::io::Result<bytes::Bytes>>>>),
 }
 
 impl OpenBlob {
     /// Begins to read these bytes; None when the blob vanished meanwhile.
     pub(crate) async fn read(&self, range: Range<u64>, outbox: Option<Outbox>) -> Result<Option<Body>> {
-        let mut blob = self.blob.clone();
+        let (storage, name, digest, mut blob) = match &self.source {
+            Source::Stored { storage, name, digest, blob } => (storage, name, digest, blob.clone()),
+            Source::Coming(receiver) => {
+                let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let pieces = stream::unfold(receiver, |receiver| async move {
+                    let mut receiver = receiver?;
+                    receiver.recv().await.map(|piece| (piece, Some(receiver)))
+                });
+                return Ok(Some(body::bytes(Box::pin(pieces))));
+            }
+        };
         for _ in 0..2 {
             let slices = blob.record.slices(&range);
             let Some((key, slice)) = slices.first().cloned() else { return Ok(Some(body::empty())) };
-            match self.storage.objects.open_part(&key, slice).await {
-                Ok(first) => return Ok(Some(body::blob(self.storage.objects.clone(), slices, first, outbox))),
+            match storage.objects.open_part(&key, slice).await {
+                Ok(first) => return Ok(Some(body::blob(storage.objects.clone(), slices, first, outbox))),
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Err(error.into()),
             }
             // The record was renewed by another process, and the parts that it named before are gone.
-            self.storage.forget_record(&self.digest);
-            match self.storage.blob(&self.name, &self.digest).await? {
+            storage.forget_record(digest);
+            match storage.blob(name, digest).await? {
                 Some(found) => blob = found,
                 None => return Ok(None),
             }
         }
-        Err(Failure::internal(format!("blob {}: its parts are missing", self.digest)))
+        Err(Failure::internal(format!("blob {digest}: its parts are missing")))
     }
 }
 
 impl Server {
-    /// The storage, for what changes it.
-    pub(crate) fn storage(&self) -> Result<&Arc<Storage>> {
-        Ok(&self.storage)
-    }
-
     /// The size of a blob.
-    pub(crate) async fn blob_size(&self, _request: &Request, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        Ok(self.storage.blob_size(name, digest).await?)
+    pub(crate) async fn blob_size(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        match (self.storage.blob_size(name, digest).await?, &self.cache) {
+            (None, Some(cache)) => cache.blob_size(name, digest).await,
+            (size, _) => Ok(size),
+        }
     }
 
     /// The size of a blob that stays, since somebody is about to rely on it.
-    pub(crate) async fn blob_to_rely_on(&self, request: &Request, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        if self.settings.read_only {
-            return self.blob_size(request, name, digest).await;
+    pub(crate) async fn blob_to_rely_on(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        if self.settings.read_only || self.cache.is_some() {
+            return self.blob_size(name, digest).await;
         }
         Ok(self.storage.hold(name, digest).await?)
     }
 
     /// A blob, to be read.
-    pub(crate) async fn open_blob(&self, _request: &Request, name: &Name, digest: &Digest) -> Result<Option<OpenBlob>> {
+    pub(crate) async fn open_blob(&self, request: &Request, name: &Name, digest: &Digest) -> Result<Option<OpenBlob>> {
+        if let Some(stored) = self.stored_blob(name, digest).await? {
+            return Ok(Some(stored));
+        }
+        let Some(cache) = &self.cache else { return Ok(None) };
+        // A part of a blob is cut out of it when it is here.
+        let streams = request.header(&RANGE).is_none();
+        match cache.blob(&self.storage, &self.quotas, name, digest, streams).await? {
+            Coming::Unknown => Ok(None),
+            Coming::Stream(size, receiver) => {
+                Ok(Some(OpenBlob { size, source: Source::Coming(Mutex::new(Some(receiver))) }))
+            }
+            Coming::Over => match self.stored_blob(name, digest).await? {
+                Some(stored) => Ok(Some(stored)),
+                None => {
+                    let failure = Failure::new(Code::Unavailable).status(hyper::StatusCode::BAD_GATEWAY);
+                    Err(failure.because("the blob did not come from the other registry, or could not be kept"))
+                }
+            },
+        }
+    }
+
+    async fn stored_blob(&self, name: &Name, digest: &Digest) -> Result<Option<OpenBlob>> {
         let Some(blob) = self.storage.blob(name, digest).await? else { return Ok(None) };
-        let storage = Arc::clone(&self.storage);
-        Ok(Some(OpenBlob { size: blob.size, storage, name: name.clone(), digest: digest.clone(), blob }))
+        let (storage, name, digest) = (Arc::clone(&self.storage), name.clone(), digest.clone());
+        Ok(Some(OpenBlob { size: blob.size, source: Source::Stored { storage, name, digest, blob } }))
     }
 
     /// A manifest, by tag or digest.
     pub(crate) async fn manifest(&self, request: &Request, name: &Name, target: &Target) -> Result<Option<Manifest>> {
+        if let Some(cache) = &self.cache {
+            return cache.manifest(&self.storage, name, target).await;
+        }
         let digest = match target {
             Target::Digest(digest) => Some(digest.clone()),
             Target::Tag(tag) => self.storage.tag(name, tag).await?,
@@ -94,13 +139,14 @@ impl Server {
     }
 
     /// Tags after `last`; None if there is no such repository.
-    pub(crate) async fn tags(
-        &self,
-        _request: &Request,
-        name: &Name,
-        last: Option<&str>,
-        limit: usize,
-    ) -> Result<Option<Page<String>>> {
+    pub(crate) async fn tags(&self, name: &Name, last: Option<&str>, limit: usize) -> Result<Option<Page<String>>> {
+        if let Some(cache) = &self.cache
+            && let Some(mut tags) = cache.tags(name).await?
+        {
+            tags.sort_unstable();
+            let after = tags.into_iter().filter(|tag| last.is_none_or(|last| tag.as_str() > last));
+            return Ok(Some(Page::of(after, limit)));
+        }
         Ok(self.storage.tags(name, last, limit).await?)
     }
 
@@ -120,9 +166,11 @@ impl Server {
 
     /// Refuses what changes content where that cannot be.
     pub(crate) fn writable(&self) -> Result<()> {
-        if self.settings.read_only {
-            return Err(Failure::new(Code::Unsupported).because("this registry is read-only"));
-        }
-        Ok(())
+        let reason = match (self.settings.read_only, &self.cache) {
+            (true, _) => "this registry is read-only",
+            (false, Some(_)) => "this registry is a cache of another one; push there",
+            (false, None) => return Ok(()),
+        };
+        Err(Failure::new(Code::Unsupported).because(reason))
     }
 }

@@ -28,6 +28,7 @@ use oci::digest::Digest;
 use oci::manifest::Document;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 use crate::name::Name;
 use crate::storage::{self, Entry, Storage, StorageError, UploadState, layout, millis};
@@ -69,13 +70,22 @@ impl fmt::Display for Report {
     }
 }
 
-/// Collects once. With `untagged`, manifests that nothing leads to are garbage too.
-pub(crate) async fn collect(storage: &Storage, untagged: bool) -> storage::Result<Report> {
+/// What is garbage beside that which is in any case.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wish {
+    /// Manifests that nothing leads to.
+    pub(crate) untagged: bool,
+    /// Manifests that nobody used for so long, in a cache.
+    pub(crate) unused: Option<Duration>,
+}
+
+/// Collects once.
+pub(crate) async fn collect(storage: &Storage, wish: Wish) -> storage::Result<Report> {
     let old_ms = storage.read_clock_ms().await? - millis(storage.times.grace);
     let mut collector = Collector { storage, old_ms, report: Report::default(), known: HashMap::new() };
     collector.uploads().await?;
     let records = collector.list(&Path::from(layout::BLOBS)).await?;
-    let linked = collector.repositories(untagged).await?;
+    let linked = collector.repositories(wish).await?;
     collector.records(records, &linked).await?;
     let parts = collector.unnamed_parts().await?;
     collector.parts(parts).await?;
@@ -156,13 +166,13 @@ impl Collector<'_> {
     }
 
     /// Cleans every repository up. Returns the digests that any of them has a link to.
-    async fn repositories(&mut self, untagged: bool) -> storage::Result<HashSet<Digest>> {
+    async fn repositories(&mut self, wish: Wish) -> storage::Result<HashSet<Digest>> {
         let mut linked = HashSet::new();
         let mut last: Option<String> = None;
         loop {
             let page = self.storage.all_repositories(last.as_deref(), REPOSITORIES).await?;
             for name in page.items.iter().filter_map(|name| Name::parse(name)) {
-                self.manifests(&name, untagged).await?;
+                self.manifests(&name, wish).await?;
                 self.referrers(&name).await?;
                 self.links(&name, &mut linked).await?;
             }
@@ -238,8 +248,8 @@ impl Collector<'_> {
         Ok(found)
     }
 
-    /// Removes old generations of manifests; with `untagged`, also manifests that nothing leads to. What an index names or what belongs to a subject goes in a later run, when that has gone.
-    async fn manifests(&mut self, name: &Name, untagged: bool) -> storage::Result<()> {
+    /// Removes old generations of manifests, and manifests that are garbage by the wish. What an index names or what belongs to a subject goes in a later run, when that has gone.
+    async fn manifests(&mut self, name: &Name, wish: Wish) -> storage::Result<()> {
         let mut generations: HashMap<Digest, Vec<Entry>> = HashMap::new();
         for entry in self.list(&layout::manifests(name)).await? {
             if let Some((_, layout::Inside::Manifest(digest, _))) = layout::parse(&entry.key) {
@@ -250,7 +260,13 @@ impl Collector<'_> {
             return Ok(());
         }
         // Manifests were listed before what leads to them.
-        let unwanted = if untagged { self.unwanted_manifests(name).await? } else { HashSet::new() };
+        let mut unwanted = if wish.untagged { self.unwanted_manifests(name).await? } else { HashSet::new() };
+        if let Some(unused) = wish.unused {
+            let since_ms = self.old_ms.min(self.old_ms + millis(self.storage.times.grace) - millis(unused));
+            let is_used = |entries: &[Entry]| entries.iter().any(|entry| entry.modified_ms > since_ms);
+            unwanted
+                .extend(generations.iter().filter(|(_, entries)| !is_used(entries)).map(|(digest, _)| digest.clone()));
+        }
         let doomed = generations
             .into_iter()
             .flat_map(|(digest, entries)| self.superseded(entries, !unwanted.contains(&digest)))

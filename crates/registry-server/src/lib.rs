@@ -11,6 +11,7 @@
 
 mod access;
 mod body;
+mod cache;
 mod content;
 mod failure;
 mod gc;

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::Access;
-use crate::gc;
+use crate::gc::{self, Wish};
 use crate::htpasswd::Users;
 use crate::log::AccessLog;
 use crate::options::{self, OptionError, Values};
@@ -116,7 +116,8 @@ fn log_to_stderr(settings: &Settings) {
 async fn collect(settings: Settings) -> Result<(), RunError> {
     let objects = Objects::open(&settings.storage, &settings.storage_options)?;
     let storage = Storage::open(objects, settings.times, true).await?;
-    println!("{}", gc::collect(&storage, settings.gc_untagged).await?);
+    let wish = Wish { untagged: settings.gc_untagged, unused: None };
+    println!("{}", gc::collect(&storage, wish).await?);
     Ok(())
 }
 
@@ -173,8 +174,10 @@ async fn collect_for_ever(server: &Server) {
     if interval.is_zero() || server.settings.read_only {
         return std::future::pending().await;
     }
+    let unused = server.cache.as_ref().map(|cache| cache.expiry());
+    let wish = Wish { untagged: server.settings.gc_untagged, unused };
     loop {
-        match gc::collect(&server.storage, server.settings.gc_untagged).await {
+        match gc::collect(&server.storage, wish).await {
             Ok(report) => {
                 server.metrics.gc_removed.inc_by(report.removed());
                 server.metrics.gc_freed.inc_by(report.bytes);

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::access::{Access, Who};
 use crate::body::Body;
+use crate::cache::Cache;
 use crate::failure::{Code, Failure, Result};
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub(crate) struct Server {
     pub(crate) log: AccessLog,
     pub(crate) access: Access,
     pub(crate) tls: Option<Tls>,
+    /// The registry that this one is a cache of.
+    pub(crate) cache: Option<Arc<Cache>>,
     uploads: Semaphore,
 }
 
@@ -78,7 +81,8 @@ impl Server {
     ) -> Self {
         let quotas = Quotas::new(settings.quotas.clone());
         let uploads = Semaphore::new(settings.max_uploads);
-        Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, uploads }
+        let cache = settings.cache.clone().map(|cache| Arc::new(Cache::new(cache)));
+        Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, cache, uploads }
     }
 
     /// Serves a connection until it ends. When `stopping` turns true, it ends after the request in hand.
@@ -154,7 +158,8 @@ impl Server {
         };
         self.metrics.active.inc();
         let body = RequestBody::new(incoming, self.settings.stall_timeout);
-        let takes_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+        // So does what a cache brings: what was begun for a client that goes away is not for nothing.
+        let takes_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH) || self.cache.is_some();
         let handled = Arc::clone(&self).handle(head, body, origin.outbox, line);
         let mut response;
         (response, line) = if takes_content {

@@ -1,10 +1,12 @@
 //! What the registry is told, with its defaults.
 
+use registry::Credentials;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::access::Rule;
+use crate::cache::CacheSettings;
 use crate::options::{OptionError, Values, bad};
 use crate::pattern::Pattern;
 use crate::quotas::Quota;
@@ -30,6 +32,7 @@ pub(crate) struct Settings {
     /// In bytes; 0 for none.
     pub(crate) chunk_min_length: u64,
     pub(crate) times: Times,
+    pub(crate) cache: Option<CacheSettings>,
     /// Zero for never.
     pub(crate) gc_interval: Duration,
     pub(crate) gc_untagged: bool,
@@ -71,6 +74,7 @@ impl Settings {
             quotas: values.parse_all("quota", quota)?,
             chunk_min_length: values.parse("chunk-min-length", 1 << 20, size)?,
             times,
+            cache: cache(values)?,
             gc_interval: values.parse("gc-interval", Duration::from_secs(3600), duration)?,
             gc_untagged: values.parse("gc-untagged", false, switch)?,
             stall_timeout: values.parse("stall-timeout", Duration::from_secs(60), duration)?,
@@ -131,6 +135,41 @@ fn tokens(values: &Values) -> Result<Option<TokenSettings>, OptionError> {
         audience: values.one("token-audience").unwrap_or("gantry-registry").to_owned(),
         realm: values.one("token-realm").map(str::to_owned),
         expiry: values.parse("token-expiry", Duration::from_secs(300), duration)?,
+    }))
+}
+
+fn cache(values: &Values) -> Result<Option<CacheSettings>, OptionError> {
+    let Some(registry) = values.one("pull-through") else {
+        for name in ["pull-through-expiry", "pull-through-insecure", "pull-through-user", "pull-through-password-file"]
+        {
+            if let Some(value) = values.one(name) {
+                return Err(bad(name, value, "--pull-through is missing"));
+            }
+        }
+        return Ok(None);
+    };
+    if values.parse("read-only", false, switch)? {
+        return Err(bad("pull-through", registry, "a cache that is read-only cannot keep anything"));
+    }
+    let name = format!("{registry}/a").parse::<oci::Reference>();
+    if !name.is_ok_and(|name| name.domain() == registry) {
+        return Err(bad("pull-through", registry, "a registry as it stands in names of images is meant"));
+    }
+    let credentials = match (values.one("pull-through-user"), values.one("pull-through-password-file")) {
+        (None, None) => Credentials::Anonymous,
+        (Some(username), Some(path)) => {
+            let read = std::fs::read_to_string(path);
+            let password = read.map_err(|error| bad("pull-through-password-file", path, error.to_string()))?;
+            Credentials::Basic { username: username.to_owned(), password: password.trim_end_matches('\n').to_owned() }
+        }
+        (Some(user), None) => return Err(bad("pull-through-user", user, "--pull-through-password-file is missing")),
+        (None, Some(path)) => return Err(bad("pull-through-password-file", path, "--pull-through-user is missing")),
+    };
+    Ok(Some(CacheSettings {
+        registry: registry.to_owned(),
+        insecure: values.parse("pull-through-insecure", false, switch)?,
+        expiry: values.parse("pull-through-expiry", Duration::from_secs(7 * 86400), duration)?,
+        credentials,
     }))
 }
 

@@ -41,7 +41,7 @@ pub use load::Loaded;
 pub use progress::{LayerStatus, Progress, QUEUE, Sender};
 pub use pull::Pulled;
 pub use push::Pushed;
-pub use remote::{Credentials, Hit};
+pub use remote::{Credentials, Hit, Upstream, UpstreamBlob};
 pub use save::save;
 pub use web::Download;
 

@@ -18,6 +18,7 @@ mod search;
 mod tls;
 pub(crate) mod transport;
 mod upload;
+mod upstream;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,6 +35,7 @@ use self::resolve::Resolver;
 pub use self::search::Hit;
 use self::transport::{Request, Response, Transport, transport};
 pub(crate) use self::upload::{Mount, Pieces, Session};
+pub use self::upstream::{Upstream, UpstreamBlob};
 use crate::error::{Error, RegistryErrors, Result};
 use crate::{Client, Options};
 

@@ -19,12 +19,12 @@ pub(super) const FOR_EVER: &str = "max-age=31536000";
 pub(super) async fn get(server: &Server, request: &Request, name: &Name, digest: &Digest) -> Result<Response<Body>> {
     if request.is(&Method::HEAD) {
         // Who asks whether a blob is here relies on it from then on, and does not push it.
-        let size = server.blob_to_rely_on(request, name, digest).await?.ok_or_else(|| unknown(digest))?;
+        let size = server.blob_to_rely_on(name, digest).await?.ok_or_else(|| unknown(digest))?;
         return Ok(dressed(reply::with_body(StatusCode::OK, size, body::empty()), digest));
     }
     let tag = format!("\"{digest}\"");
     if request.header(&IF_NONE_MATCH).is_some_and(|tags| tags.split(',').any(|one| one.trim() == tag)) {
-        server.blob_size(request, name, digest).await?.ok_or_else(|| unknown(digest))?;
+        server.blob_size(name, digest).await?.ok_or_else(|| unknown(digest))?;
         return Ok(dressed(reply::empty(StatusCode::NOT_MODIFIED), digest));
     }
     let found = server.open_blob(request, name, digest).await?.ok_or_else(|| unknown(digest))?;
@@ -64,7 +64,7 @@ fn dressed(response: Response<Body>, digest: &Digest) -> Response<Body> {
 
 /// `DELETE /v2/<name>/blobs/<digest>`: no longer visible in this repository.
 pub(super) async fn delete(server: &Server, name: &Name, digest: &Digest) -> Result<Response<Body>> {
-    if !server.storage()?.unlink(name, digest).await? {
+    if !server.storage.unlink(name, digest).await? {
         return Err(unknown(digest));
     }
     Ok(reply::header(reply::empty(StatusCode::ACCEPTED), reply::CONTENT_DIGEST, digest.as_str()))

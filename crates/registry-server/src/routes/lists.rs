@@ -16,7 +16,7 @@ const MOST: usize = 10_000;
 /// `GET /v2/<name>/tags/list`
 pub(super) async fn tags(server: &Server, request: &Request, name: &Name) -> Result<Response<Body>> {
     let limit = limit(request)?;
-    let page = server.tags(request, name, request.param("last"), limit).await?;
+    let page = server.tags(name, request.param("last"), limit).await?;
     let page = page.ok_or_else(|| Failure::new(Code::NameUnknown).detail(json!({"name": name.as_str()})))?;
     let response = reply::json(&json!({"name": name.as_str(), "tags": page.items}));
     Ok(match page.items.last().filter(|_| page.more) {

@@ -96,7 +96,7 @@ fn kind_of(document: &Document) -> &'static str {
 
 /// `PUT /v2/<name>/manifests/<reference>`
 pub(super) async fn put(server: &Server, request: &mut Request, name: &Name, target: Target) -> Result<Response<Body>> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     let too_large = || {
         let failure = Failure::new(Code::SizeInvalid).status(StatusCode::PAYLOAD_TOO_LARGE);
         failure.because(format!("a manifest has at most {MAX_SIZE} bytes"))
@@ -168,7 +168,7 @@ fn parse(request: &Request, bytes: &[u8]) -> Result<Document> {
 
 /// Is everything that it names here? What is, stays while this request goes on.
 async fn check(server: &Server, name: &Name, document: &Document) -> Result<()> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     let missing = |digest: &Digest| Failure::new(Code::ManifestBlobUnknown).detail(json!({"digest": digest}));
     match document {
         Document::Manifest(manifest) => {
@@ -227,7 +227,7 @@ fn described(document: &Document, digest: &Digest, bytes: &[u8]) -> Descriptor {
 
 /// `DELETE /v2/<name>/manifests/<reference>`: a tag alone, or a manifest with all of its tags.
 pub(super) async fn delete(server: &Server, name: &Name, target: Target) -> Result<Response<Body>> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     let unknown =
         || Failure::new(Code::ManifestUnknown).detail(json!({"name": name.as_str(), "reference": text(&target)}));
     match &target {

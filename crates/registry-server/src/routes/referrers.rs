@@ -3,7 +3,7 @@
 //! Clients that found no such route elsewhere kept an index under the tag `<alg>-<hex>` ("referrers tag schema"). What it
 //! names is answered here as well, so that moving a repository to this registry loses nothing.
 
-use hyper::Response;
+use hyper::{Response, StatusCode};
 use oci::descriptor::Descriptor;
 use oci::digest::Digest;
 use oci::manifest::{Document, Index};
@@ -11,7 +11,7 @@ use oci::media_type::OCI_INDEX;
 use std::collections::HashSet;
 
 use crate::body::Body;
-use crate::failure::Result;
+use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
 use crate::reply;
 use crate::request::Request;
@@ -22,7 +22,13 @@ const PAGE: usize = 1000;
 
 /// Answers with an index, filtered by the type of artifact when the client wants that.
 pub(super) async fn list(server: &Server, request: &Request, name: &Name, subject: &Digest) -> Result<Response<Body>> {
-    let storage = server.storage()?;
+    if let Some(cache) = &server.cache {
+        let index = cache.referrers(name, subject).await?;
+        // Without such a list there, clients look for an index under a tag, and find it through the cache.
+        let index = index.ok_or(Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND))?;
+        return Ok(reply::document(OCI_INDEX, index));
+    }
+    let storage = &server.storage;
     let wanted = request.param("artifactType");
     let last = request.param("last");
     let limit = request.param("n").and_then(|n| n.parse().ok()).unwrap_or(PAGE).clamp(1, PAGE);
@@ -46,7 +52,7 @@ pub(super) async fn list(server: &Server, request: &Request, name: &Name, subjec
         annotations: None,
         extra: serde_json::Map::new(),
     };
-    let bytes = serde_json::to_vec(&index).map_err(crate::failure::Failure::internal)?;
+    let bytes = serde_json::to_vec(&index).map_err(Failure::internal)?;
     let mut response = reply::document(OCI_INDEX, bytes);
     if wanted.is_some() {
         response = reply::header(response, reply::FILTERS_APPLIED, "artifactType");
@@ -60,7 +66,7 @@ pub(super) async fn list(server: &Server, request: &Request, name: &Name, subjec
 
 /// What an index under the subject's fallback tag names, as far as it is here.
 async fn tagged(server: &Server, name: &Name, subject: &Digest) -> Result<Vec<Descriptor>> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     // The tag has at most 128 bytes, so of a longer digest its beginning.
     let tag: String = format!("{}-{}", subject.algorithm().name(), subject.hex()).chars().take(128).collect();
     let Some(digest) = storage.tag(name, &tag).await? else { return Ok(Vec::new()) };

@@ -16,7 +16,7 @@ use crate::storage::{Finished, MAX_PARTS, Sink, Upload, UploadState};
 
 /// `POST /v2/<name>/blobs/uploads/`: mounts a blob, takes a whole one, or begins an upload.
 pub(super) async fn begin(server: &Server, request: &mut Request, name: &Name) -> Result<Response<Body>> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     if let Some(digest) = request.param("mount") {
         let digest = route::digest(digest)?;
         if mounted(server, request, name, &digest).await? {
@@ -39,7 +39,7 @@ pub(super) async fn begin(server: &Server, request: &mut Request, name: &Name) -
 
 /// Makes a blob of another repository visible in this one, when both may be used by who asks.
 async fn mounted(server: &Server, request: &Request, name: &Name, digest: &Digest) -> Result<bool> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     let Some(from) = request.param("from").and_then(Name::parse) else { return Ok(false) };
     if !server.access.may(&request.who, &from, Right::Pull) {
         return Ok(false);
@@ -61,7 +61,7 @@ pub(super) async fn status(server: &Server, name: &Name, id: &str) -> Result<Res
 /// `DELETE /v2/<name>/blobs/uploads/<id>`
 pub(super) async fn cancel(server: &Server, name: &Name, id: &str) -> Result<Response<Body>> {
     find(server, name, id).await?;
-    server.storage()?.upload_cancel(id).await?;
+    server.storage.upload_cancel(id).await?;
     Ok(reply::header(reply::empty(StatusCode::NO_CONTENT), reply::UPLOAD_UUID, id))
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn append(server: &Server, request: &mut Request, name: &Name, 
     in_order(request, name, &upload)?;
     let (_, cut) = receive(server, request, name, &mut upload.state, false).await?;
     // What came before a connection broke is kept: the client may ask how far it got, and go on from there.
-    server.storage()?.upload_save(&upload).await?;
+    server.storage.upload_save(&upload).await?;
     match cut {
         Some(cut) => Err(cut.into()),
         None => Ok(progress(StatusCode::ACCEPTED, name, &upload)),
@@ -90,7 +90,7 @@ pub(super) async fn finish(server: &Server, request: &mut Request, name: &Name, 
 }
 
 async fn find(server: &Server, name: &Name, id: &str) -> Result<Upload> {
-    let found = server.storage()?.upload(name, id).await?;
+    let found = server.storage.upload(name, id).await?;
     found.ok_or_else(|| Failure::new(Code::BlobUploadUnknown).detail(serde_json::json!({"uuid": id})))
 }
 
@@ -123,7 +123,7 @@ async fn receive(
     state: &mut UploadState,
     is_counted: bool,
 ) -> Result<(Digester, Option<Cut>)> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     if state.parts.len() >= MAX_PARTS {
         let failure = Failure::new(Code::BlobUploadInvalid);
         return Err(failure.because(format!("an upload has at most {MAX_PARTS} chunks; use larger ones")));
@@ -162,7 +162,7 @@ async fn pour(
     before: Option<u64>,
     sink: &mut Sink,
 ) -> std::result::Result<(), Stop> {
-    let storage = server.storage().map_err(Stop::Failure)?;
+    let storage = &server.storage;
     // The quota is looked at again whenever as much has come as the step says, not for each piece.
     let mut next_look = QUOTA_STEP;
     while let Some(bytes) = request.body.next().await.map_err(Stop::Cut)? {
@@ -189,7 +189,7 @@ async fn complete(
     mut state: UploadState,
     digest: &Digest,
 ) -> Result<Response<Body>> {
-    let storage = server.storage()?;
+    let storage = &server.storage;
     // What is here already may be sent again, however full it is.
     let is_counted = server.quotas.is_counted(storage, name, digest).await?;
     let (digester, cut) = receive(server, request, name, &mut state, is_counted).await?;

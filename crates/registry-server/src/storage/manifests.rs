@@ -4,10 +4,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci::descriptor::Descriptor;
 use oci::digest::Digest;
+use std::time::Duration;
 
 use super::blobs::{self, newest};
 use super::error::{Result, StorageError};
-use super::{Storage, layout};
+use super::{Storage, layout, millis};
 use crate::name::Name;
 
 /// Small objects that are read at once.
@@ -57,6 +58,27 @@ impl Storage {
         Ok(None)
     }
 
+    /// The digest that a tag stands for, and how long it has, in milliseconds.
+    pub(crate) async fn tag_with_age(&self, name: &Name, tag: &str) -> Result<Option<(Digest, i64)>> {
+        let Some(entry) = self.objects.stat(&layout::tag(name, tag)).await? else { return Ok(None) };
+        Ok(self.tag(name, tag).await?.map(|digest| (digest, self.now_ms() - entry.modified_ms)))
+    }
+
+    /// A manifest that is used: it gets a new generation when the last one is older than `renewed_after`.
+    pub(crate) async fn use_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        renewed_after: Duration,
+    ) -> Result<Option<Manifest>> {
+        let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
+        let newest = newest(self.objects.entries(&layout::manifest(name, digest)).await?);
+        if newest.is_some_and(|entry| self.now_ms() - entry.modified_ms > millis(renewed_after)) {
+            self.write_manifest(name, &manifest).await?;
+        }
+        Ok(Some(manifest))
+    }
+
     /// Is this manifest in this repository?
     pub(crate) async fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Ok(!self.objects.entries(&layout::manifest(name, digest)).await?.is_empty())
@@ -75,6 +97,11 @@ impl Storage {
         if newest(self.objects.entries(&directory).await?).is_some_and(|entry| self.is_fresh(&entry)) {
             return Ok(());
         }
+        self.write_manifest(name, manifest).await
+    }
+
+    async fn write_manifest(&self, name: &Name, manifest: &Manifest) -> Result<()> {
+        let directory = layout::manifest(name, &manifest.digest);
         let generation = layout::generation(manifest.bytes.len() as u64);
         let key = directory.clone().join(generation.map_err(StorageError::file("naming", &directory))?);
         self.objects.put(&key, manifest.bytes.clone()).await
