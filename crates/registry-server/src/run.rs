@@ -181,7 +181,9 @@ async fn collect_for_ever(server: &Server) {
             Ok(report) => {
                 server.metrics.gc_removed.inc_by(report.removed());
                 server.metrics.gc_freed.inc_by(report.bytes);
-                tracing::info!("garbage collection: {report}");
+                if report.removed() > 0 {
+                    tracing::info!("garbage collection: {report}");
+                }
             }
             Err(error) => tracing::error!("garbage collection: {error}"),
         }

@@ -101,7 +101,7 @@ fn many_want_it_and_it_comes_once() {
 fn what_nobody_pulls_goes() {
     let upstream = Server::start(&[]);
     let (used, unused) = (upstream.image("a", "used", 1), upstream.image("a", "unused", 2));
-    let cache = in_front_of(&upstream, &["--gc-interval", "50ms", "--settle", "10ms"]);
+    let cache = in_front_of(&upstream, &["--gc-interval", "50ms", "--settle", "500ms"]);
     let pull = |tag: &str, seed: u64| {
         assert_eq!(cache.get(&format!("/v2/a/manifests/{tag}")).status, 200);
         assert!(cache.get(&format!("/v2/a/blobs/{}", Digest::of(&noise(seed, 5000)))).body == noise(seed, 5000));
