@@ -90,6 +90,7 @@ fn many_want_it_and_it_comes_once() {
     let digest = upstream.blob("a", &other);
     let mut connection = cache.connect();
     connection.head("GET", &format!("/v2/a/blobs/{digest}"), &[]);
+    assert_eq!(connection.status(), 200);
     drop(connection);
     let hex = digest.split_once(':').unwrap().1;
     until("the blob is kept", || {

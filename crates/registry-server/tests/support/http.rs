@@ -107,6 +107,13 @@ impl Connection {
         stream.write_all(b"\r\n").unwrap();
     }
 
+    /// Reads the first line of an answer alone.
+    pub fn status(&mut self) -> u16 {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// Reads an answer.
     pub fn answer(&mut self, method: &str) -> Answer {
         self.try_answer(method).unwrap()
