@@ -5,6 +5,7 @@
 //! cases       the reference, Gantry's runtime      the reference, Gantry's runtime
 //! dockerd     containers, networks, a build        –
 //! containerd  tasks                                –
+//! images      layers and archives of other tools   –
 //! Podman      –                                    as root, as an ordinary user
 //! ```
 //! The cases hold for the reference first: what fails there is wrong. Engines are driven by the scripts beside this file,
@@ -42,8 +43,8 @@ pub(crate) struct Options {
     /// Keep everything that was written, and say where
     #[arg(long)]
     keep: bool,
-    /// Steps by name, all otherwise: cases-reference, cases, cases-vm-reference, cases-vm, dockerd, containerd, podman,
-    /// podman-rootless
+    /// Steps by name, all otherwise: cases-reference, cases, cases-vm-reference, cases-vm, dockerd, containerd, images,
+    /// podman, podman-rootless
     #[arg(requires = "lab")]
     steps: Vec<String>,
 }

@@ -17,6 +17,11 @@ pub(super) fn containerd(step: &Step<'_>) -> Result<Outcome, String> {
     engine_here(step, include_str!("containerd.sh"))
 }
 
+/// Images of other tools, and what those make of Gantry's.
+pub(super) fn images(step: &Step<'_>) -> Result<Outcome, String> {
+    engine_here(step, include_str!("images.sh"))
+}
+
 /// A script in the root with the peers, inside network, process and mount namespaces of its own.
 fn engine_here(step: &Step<'_>, script: &str) -> Result<Outcome, String> {
     let work = step.world.folder.join(step.name);
@@ -31,7 +36,7 @@ fn engine_here(step: &Step<'_>, script: &str) -> Result<Outcome, String> {
     command.arg(step.lab.join("peers")).arg("sh").arg(path);
     let runtime = if step.reference { REFERENCE.into() } else { step.world.runtime() };
     command.env("NAME", &step.world.name).env("WORK", &work).env("RUNTIME", runtime);
-    command.env("IMAGE", step.world.folder.join("busybox.tar"));
+    command.env("GANTRY", step.world.folder.join("gantry")).env("IMAGE", step.world.folder.join("busybox.tar"));
     counted(step.world, step.name, command)
 }
 

@@ -40,6 +40,7 @@ pub(super) const ALL: &[(&str, Body)] = &[
     ("cases-vm", |step| cases_in_machine(step, "'/in/gantry runtime'", 100)),
     ("dockerd", engines::dockerd),
     ("containerd", engines::containerd),
+    ("images", engines::images),
     ("podman", |step| engines::podman(step, false)),
     ("podman-rootless", |step| engines::podman(step, true)),
 ];
