@@ -143,14 +143,14 @@ impl Push<'_> {
         message(self.progress, "", format!("{tag}: digest: {digest} size: {size}")).await?;
         let pushed = Progress::Pushed { tag, digest: digest.clone(), size };
         self.progress.send(pushed).await.map_err(|_| Error::Cancelled)?;
-        let (store, id) = (self.store.clone(), id.clone());
+        let (store, id, own) = (self.store.clone(), id.clone(), digest.clone());
         let name = self.reference.with_digest(digest.clone());
         // With one platform of several, the registry has something that the image here is not.
         let is_own = self.platform.is_none();
         let manifest = (is_own && media_type::is_manifest(&kind)).then(|| Descriptor::new(&kind, digest.clone(), size));
         blocking(move || {
             let lease = store.lease();
-            store.blob_put(&lease, &bytes)?;
+            store.blob_put_as(&lease, &own, &bytes)?;
             if is_own {
                 store.image_add_repo_digest(&id, &name, manifest)?;
             }

@@ -80,17 +80,18 @@ impl Destination for Contents<'_> {
 
     async fn image<S: Source>(&self, source: &S, image: &Image, _: Vec<Descriptor>) -> Result<Vec<Digest>> {
         let (store, lease, wanted) = (self.store.clone(), self.lease.clone(), image.config.digest.clone());
-        let config = if blocking(move || Ok(store.blob_hold(&lease, &wanted)?)).await? {
-            None
-        } else {
+        let mut new: Vec<(Digest, Vec<u8>)> = Vec::new();
+        if !blocking(move || Ok(store.blob_hold(&lease, &wanted)?)).await? {
             let bytes = fetch_config(source, &image.config).await;
-            Some(bytes.map_err(|error| Error::PullConfig(Box::new(error)))?)
-        };
-        let manifest = image.manifest.as_ref().map(|manifest| manifest.bytes.clone());
+            new.push((image.config.digest.clone(), bytes.map_err(|error| Error::PullConfig(Box::new(error)))?));
+        }
+        let manifest = image.manifest.as_ref();
+        new.extend(manifest.map(|manifest| (manifest.digest.clone(), manifest.bytes.clone())));
+        let mut documents: Vec<Digest> = new.iter().map(|(digest, _)| digest.clone()).collect();
         let (store, lease) = (self.store.clone(), self.lease.clone());
-        let mut documents = blocking(move || {
-            let put = |bytes: Vec<u8>| Ok(store.blob_put(&lease, &bytes)?);
-            config.into_iter().chain(manifest).map(put).collect::<Result<Vec<Digest>>>()
+        blocking(move || {
+            let mut put = new.iter();
+            put.try_for_each(|(digest, bytes)| Ok(store.blob_put_as(&lease, digest, bytes)?))
         })
         .await?;
         documents.push(image.config.digest.clone());
@@ -99,10 +100,10 @@ impl Destination for Contents<'_> {
     }
 
     async fn index(&self, index: &Fetched, children: Vec<Vec<Digest>>) -> Result<Vec<Digest>> {
-        let (store, lease, bytes) = (self.store.clone(), self.lease.clone(), index.bytes.clone());
-        let own = blocking(move || Ok(store.blob_put(&lease, &bytes)?)).await?;
+        let (store, lease, own) = (self.store.clone(), self.lease.clone(), index.clone());
+        blocking(move || Ok(store.blob_put_as(&lease, &own.digest, &own.bytes)?)).await?;
         let mut documents: Vec<Digest> = children.into_iter().flatten().collect();
-        documents.push(own);
+        documents.push(index.digest.clone());
         Ok(documents)
     }
 }

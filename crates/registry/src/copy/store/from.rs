@@ -186,8 +186,12 @@ fn image_for_registry(store: &Store, lease: &Lease, id: &ImageId) -> Result<Imag
         }
         layers.push(Layer { choices, diff_id: Some(layer.diff_id.clone()) });
     }
-    let manifest = manifest.map(|(_, fetched)| fetched);
-    Ok(Image { manifest, config: config_of(store, id)?, layers })
+    let config = match &manifest {
+        // It may call the configuration by another digest than the one that the image is known by here.
+        Some((manifest, _)) => manifest.config.clone(),
+        None => config_of(store, id)?,
+    };
+    Ok(Image { manifest: manifest.map(|(_, fetched)| fetched), config, layers })
 }
 
 /// The manifest of an image, if it has one that fits it.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
-use oci::digest::Digest;
+use oci::digest::{Algorithm, Digest};
 use oci::image_config::ImageConfigError;
 use oci::{Descriptor, ImageConfig, Reference};
 use store::{ImageId, Lease, NewImage, Store};
@@ -44,6 +44,8 @@ pub(crate) struct Part {
 #[derive(Debug)]
 pub(crate) struct Placed {
     config: Vec<u8>,
+    /// What the manifest calls the configuration. The image is known here by its SHA-256.
+    config_digest: Digest,
     manifest: Option<Fetched>,
     /// Blobs that the manifest names.
     blobs: Vec<Digest>,
@@ -224,7 +226,8 @@ impl Destination for Images<'_> {
         let config = config.ok_or(Error::Task)?;
         let named = image.layers.iter().filter_map(|layer| layer.choices.first());
         let blobs = named.map(|choice| choice.blob.digest.clone()).collect();
-        Ok(Placed { config, manifest: image.manifest.clone(), blobs, indexes: Vec::new() })
+        let config_digest = image.config.digest.clone();
+        Ok(Placed { config, config_digest, manifest: image.manifest.clone(), blobs, indexes: Vec::new() })
     }
 
     /// The index of the one image that was chosen from it.
@@ -274,13 +277,18 @@ fn register(
     };
     let manifest = match &placed.manifest {
         Some(fetched) => {
-            store.blob_put(lease, &fetched.bytes)?;
+            store.blob_put_as(lease, &fetched.digest, &fetched.bytes)?;
             Some(Descriptor::new(&type_of(fetched), fetched.digest.clone(), fetched.bytes.len() as u64))
         }
         None => None,
     };
     for index in &placed.indexes {
-        documents.push(store.blob_put(lease, &index.bytes)?);
+        store.blob_put_as(lease, &index.digest, &index.bytes)?;
+        documents.push(index.digest.clone());
+    }
+    if placed.config_digest.algorithm() != Algorithm::Sha256 {
+        store.blob_put_as(lease, &placed.config_digest, &placed.config)?;
+        documents.push(placed.config_digest);
     }
     // The blobs that this manifest names stay as long as the image, whatever other images make of their layers.
     documents.extend(placed.blobs);
