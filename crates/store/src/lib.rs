@@ -62,6 +62,21 @@ mod unpack;
 mod usage;
 mod verify;
 
+/// The reader of what strangers pack, for the targets in `fuzz/`.
+#[doc(hidden)]
+pub mod foreign {
+    /// Reads a tar to its end. Returns how many entries it has, or how it is broken.
+    pub fn tar_entries(bytes: &[u8]) -> Result<usize, crate::TarError> {
+        let mut reader = crate::tar::TarReader::new(bytes);
+        let mut count = 0;
+        while reader.next_entry()?.is_some() {
+            count += 1;
+        }
+        reader.drain()?;
+        Ok(count)
+    }
+}
+
 pub use changes::{ChangeKind, PathChange};
 pub use compression::plain;
 pub use content::{Blob, Ingest};
