@@ -30,6 +30,7 @@ mod inspect;
 mod layers;
 mod list;
 mod load;
+mod offer;
 mod pattern;
 mod progress;
 mod pull;

@@ -54,6 +54,11 @@ pub(crate) fn bytes(stream: BoxStream<'static, io::Result<Bytes>>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(stream.map_ok(|bytes| Frame::data(Piece::Bytes(bytes)))))
 }
 
+/// A part of a file.
+pub(crate) fn file(file: File, range: Range<u64>, outbox: Option<Outbox>) -> Body {
+    BodyExt::boxed_unsync(StreamBody::new(pieces(Arc::new(file), range, outbox).map_ok(Frame::data)))
+}
+
 struct Reader {
     objects: Objects,
     slices: VecDeque<(Path, Range<u64>)>,

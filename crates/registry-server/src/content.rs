@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::access::Who;
 use crate::body::{self, Body};
 use crate::cache::Coming;
+use crate::engine::EngineStore;
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
 use crate::request::Request;
@@ -36,6 +37,11 @@ enum Source {
         digest: Digest,
         blob: Blob,
     },
+    /// In the store of an engine.
+    Engine {
+        engine: Arc<EngineStore>,
+        digest: Digest,
+    },
     /// From another registry, taken when it is read.
     Coming(Mutex<Option<mpsc::Receiver<std::io::Result<bytes::Bytes>>>>),
 }
@@ -45,6 +51,9 @@ impl OpenBlob {
     pub(crate) async fn read(&self, range: Range<u64>, outbox: Option<Outbox>) -> Result<Option<Body>> {
         let (storage, name, digest, mut blob) = match &self.source {
             Source::Stored { storage, name, digest, blob } => (storage, name, digest, blob.clone()),
+            Source::Engine { engine, digest } => {
+                return Ok(engine.open_blob(digest).await?.map(|blob| blob.read(range, outbox)));
+            }
             Source::Coming(receiver) => {
                 let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let pieces = stream::unfold(receiver, |receiver| async move {
@@ -76,6 +85,9 @@ impl OpenBlob {
 impl Server {
     /// The size of a blob.
     pub(crate) async fn blob_size(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
+        if let Some(engine) = &self.engine {
+            return engine.blob_size(name, digest).await;
+        }
         match (self.storage.blob_size(name, digest).await?, &self.cache) {
             (None, Some(cache)) => cache.blob_size(name, digest).await,
             (size, _) => Ok(size),
@@ -84,7 +96,7 @@ impl Server {
 
     /// The size of a blob that stays, since somebody is about to rely on it.
     pub(crate) async fn blob_to_rely_on(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        if self.settings.read_only || self.cache.is_some() {
+        if self.settings.read_only || self.cache.is_some() || self.engine.is_some() {
             return self.blob_size(name, digest).await;
         }
         Ok(self.storage.hold(name, digest).await?)
@@ -92,6 +104,11 @@ impl Server {
 
     /// A blob, to be read.
     pub(crate) async fn open_blob(&self, request: &Request, name: &Name, digest: &Digest) -> Result<Option<OpenBlob>> {
+        if let Some(engine) = &self.engine {
+            let size = engine.blob_size(name, digest).await?;
+            let source = Source::Engine { engine: Arc::clone(engine), digest: digest.clone() };
+            return Ok(size.map(|size| OpenBlob { size, source }));
+        }
         if let Some(stored) = self.stored_blob(name, digest).await? {
             return Ok(Some(stored));
         }
@@ -121,6 +138,9 @@ impl Server {
 
     /// A manifest, by tag or digest.
     pub(crate) async fn manifest(&self, request: &Request, name: &Name, target: &Target) -> Result<Option<Manifest>> {
+        if let Some(engine) = &self.engine {
+            return engine.manifest(name, target).await;
+        }
         if let Some(cache) = &self.cache {
             return cache.manifest(&self.storage, name, target).await;
         }
@@ -140,6 +160,11 @@ impl Server {
 
     /// Tags after `last`; None if there is no such repository.
     pub(crate) async fn tags(&self, name: &Name, last: Option<&str>, limit: usize) -> Result<Option<Page<String>>> {
+        if let Some(engine) = &self.engine {
+            let Some(tags) = engine.tags(name).await? else { return Ok(None) };
+            let after = tags.into_keys().filter(|tag| last.is_none_or(|last| tag.as_str() > last));
+            return Ok(Some(Page::of(after, limit)));
+        }
         if let Some(cache) = &self.cache
             && let Some(mut tags) = cache.tags(name).await?
         {
@@ -152,6 +177,11 @@ impl Server {
 
     /// Repositories after `last`, as far as they may be seen.
     pub(crate) async fn repositories(&self, who: &Who, last: Option<&str>, limit: usize) -> Result<Page<String>> {
+        if let Some(engine) = &self.engine {
+            let all = engine.repositories().await?.into_iter();
+            let after = all.filter(|name| last.is_none_or(|last| name.as_str() > last));
+            return Ok(Page::of(after.filter(|name| self.access.may_see(who, name)), limit));
+        }
         let mut seen = Vec::new();
         let mut last = last.map(str::to_owned);
         loop {
@@ -166,6 +196,11 @@ impl Server {
 
     /// Refuses what changes content where that cannot be.
     pub(crate) fn writable(&self) -> Result<()> {
+        if self.engine.is_some() {
+            return Err(
+                Failure::new(Code::Unsupported).because("these are the images of an engine; it takes no pushes")
+            );
+        }
         let reason = match (self.settings.read_only, &self.cache) {
             (true, _) => "this registry is read-only",
             (false, Some(_)) => "this registry is a cache of another one; push there",

@@ -100,6 +100,12 @@ impl Failure {
         self
     }
 
+    /// The reason, for the log alone.
+    pub(crate) fn caused_by(mut self, cause: impl Into<String>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
     /// What it is about, for programs.
     pub(crate) fn detail(mut self, detail: Value) -> Self {
         self.detail = Some(Box::new(detail));

@@ -13,6 +13,7 @@ mod access;
 mod body;
 mod cache;
 mod content;
+mod engine;
 mod failure;
 mod gc;
 mod htpasswd;

@@ -86,6 +86,8 @@ pub(crate) const TABLE: &[Entry] = &[
         "What nothing points to is removed when it is this old; also how long an upload may take twice (default 24h)",
     ),
     entry("settle", One("time"), "What garbage collection allows for one slow step of another process (default 1m)"),
+    entry("from-engine", Switch, "Serve the images of a running engine, out of its own store"),
+    entry("engine-socket", One("path"), "Where that engine listens (default /run/gantry.sock)"),
     entry("pull-through", One("registry"), "Be a cache of this registry, e.g. docker.io or registry.example:5000"),
     entry("pull-through-expiry", One("time"), "Remove what nobody pulled for so long (default 7d)"),
     entry(

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::access::Access;
+use crate::engine::EngineStore;
 use crate::gc::{self, Wish};
 use crate::htpasswd::Users;
 use crate::log::AccessLog;
@@ -50,6 +51,8 @@ enum RunError {
     Tokens(String),
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("{0}")]
+    Engine(String),
     #[error("starting: {0}")]
     System(#[from] io::Error),
 }
@@ -126,19 +129,26 @@ async fn run(settings: Settings) -> Result<(), RunError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let (access, tls) = gates(&settings)?;
     let log = AccessLog::open(&settings.access_log)
         .map_err(|error| RunError::AccessLog(settings.access_log.clone(), error))?;
-    let objects = Objects::open(&settings.storage, &settings.storage_options)?;
+    let engine = match settings.engine.clone() {
+        Some(socket) => Some(Arc::new(EngineStore::open(socket).await.map_err(RunError::Engine)?)),
+        None => None,
+    };
+    let (place, objects) = match &engine {
+        Some(engine) => (format!("the images of the engine at {}", engine.socket().display()), Objects::nothing()),
+        None => (settings.storage.clone(), Objects::open(&settings.storage, &settings.storage_options)?),
+    };
     let storage = Arc::new(Storage::open(objects, settings.times, !settings.read_only).await?);
     let mut listeners = Vec::new();
     for address in &settings.listen {
         let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen(*address, error))?;
         // Tests and scripts read this line: the port may have been chosen by the system.
-        tracing::info!("serving {} on {}", settings.storage, listener.local_addr()?);
+        tracing::info!("serving {place} on {}", listener.local_addr()?);
         listeners.push(listener);
     }
-    let (access, tls) = gates(&settings)?;
-    let server = Arc::new(Server::new(settings, storage, log, access, tls));
+    let server = Arc::new(Server::new(settings, storage, log, access, tls, engine));
     let (stop, stopping) = watch::channel(false);
     // Every connection holds a sender; when the last one is gone, all are served.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
@@ -171,7 +181,7 @@ async fn run(settings: Settings) -> Result<(), RunError> {
 /// Collects garbage at the start and then again and again. Never ends.
 async fn collect_for_ever(server: &Server) {
     let interval = server.settings.gc_interval;
-    if interval.is_zero() || server.settings.read_only {
+    if interval.is_zero() || server.settings.read_only || server.engine.is_some() {
         return std::future::pending().await;
     }
     let unused = server.cache.as_ref().map(|cache| cache.expiry());

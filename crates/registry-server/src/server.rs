@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{Access, Who};
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::engine::EngineStore;
 use crate::failure::{Code, Failure, Result};
 use crate::log::{AccessLog, Line};
 use crate::metrics::Metrics;
@@ -61,6 +62,8 @@ pub(crate) struct Server {
     pub(crate) tls: Option<Tls>,
     /// The registry that this one is a cache of.
     pub(crate) cache: Option<Arc<Cache>>,
+    /// The engine whose images these are.
+    pub(crate) engine: Option<Arc<EngineStore>>,
     uploads: Semaphore,
 }
 
@@ -78,11 +81,12 @@ impl Server {
         log: AccessLog,
         access: Access,
         tls: Option<Tls>,
+        engine: Option<Arc<EngineStore>>,
     ) -> Self {
         let quotas = Quotas::new(settings.quotas.clone());
         let uploads = Semaphore::new(settings.max_uploads);
         let cache = settings.cache.clone().map(|cache| Arc::new(Cache::new(cache)));
-        Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, cache, uploads }
+        Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, cache, engine, uploads }
     }
 
     /// Serves a connection until it ends. When `stopping` turns true, it ends after the request in hand.

@@ -13,6 +13,8 @@ use crate::quotas::Quota;
 use crate::storage::Times;
 use crate::tokens::TokenSettings;
 
+/// Where an engine listens when nobody says.
+const DEFAULT_SOCKET: &str = "/run/gantry.sock";
 /// Where content is kept when nobody says.
 const DEFAULT_STORAGE: &str = "/var/lib/gantry-registry";
 
@@ -33,6 +35,8 @@ pub(crate) struct Settings {
     pub(crate) chunk_min_length: u64,
     pub(crate) times: Times,
     pub(crate) cache: Option<CacheSettings>,
+    /// The socket of the engine whose images are served.
+    pub(crate) engine: Option<PathBuf>,
     /// Zero for never.
     pub(crate) gc_interval: Duration,
     pub(crate) gc_untagged: bool,
@@ -75,6 +79,7 @@ impl Settings {
             chunk_min_length: values.parse("chunk-min-length", 1 << 20, size)?,
             times,
             cache: cache(values)?,
+            engine: engine(values)?,
             gc_interval: values.parse("gc-interval", Duration::from_secs(3600), duration)?,
             gc_untagged: values.parse("gc-untagged", false, switch)?,
             stall_timeout: values.parse("stall-timeout", Duration::from_secs(60), duration)?,
@@ -136,6 +141,22 @@ fn tokens(values: &Values) -> Result<Option<TokenSettings>, OptionError> {
         realm: values.one("token-realm").map(str::to_owned),
         expiry: values.parse("token-expiry", Duration::from_secs(300), duration)?,
     }))
+}
+
+fn engine(values: &Values) -> Result<Option<PathBuf>, OptionError> {
+    let socket = values.one("engine-socket");
+    if !values.parse("from-engine", false, switch)? {
+        return match socket {
+            Some(socket) => Err(bad("engine-socket", socket, "--from-engine is missing")),
+            None => Ok(None),
+        };
+    }
+    for name in ["storage", "storage-opt", "pull-through", "quota", "gc-untagged"] {
+        if let Some(value) = values.one(name) {
+            return Err(bad(name, value, "with --from-engine, content is in the engine's store alone"));
+        }
+    }
+    Ok(Some(socket.unwrap_or(DEFAULT_SOCKET).into()))
 }
 
 fn cache(values: &Values) -> Result<Option<CacheSettings>, OptionError> {

@@ -335,7 +335,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (&["--nonsense"], "unexpected argument '--nonsense'"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let storage = ["--storage", dir.path().to_str().unwrap()];
+        let storage = ["--listen", "127.0.0.1:0", "--storage", dir.path().to_str().unwrap()];
         let all = if options.contains(&"--storage") { options.to_vec() } else { [&storage[..], options].concat() };
         let said = Server::refused(&all);
         assert!(said.contains(reason), "{options:?}: {said}");

@@ -30,6 +30,8 @@ pub(super) const ROUTES: &[Route] = routes! {
     POST "/images/{name}/push" => push,
     POST "/images/{name}/tag" => tag,
     GET "/images/{name}/layers" => layers,
+    GET "/images/{name}/offer" => offer,
+    GET "/images/blobs/{digest}" => blob,
     POST "/images/{name}/pin" => pin,
     POST "/images/{name}/unpin" => unpin,
     DELETE "/images/{name}" => remove,
@@ -140,6 +142,18 @@ async fn save(request: Request) -> Outcome<Reply> {
     let names = if request.name.is_empty() { request.query.all("names") } else { vec![request.name.clone()] };
     let archive = request.engine.image_save(&names, request.query.get("platform")).await?;
     Ok(reply::stream("application/x-tar", archive).into())
+}
+
+/// What a registry has where it has this image: Gantry's own, for `gantry registry serve --from-engine`.
+async fn offer(request: Request) -> Outcome<Reply> {
+    reply::json(200, &request.engine.image_offer(&request.name).await?)
+}
+
+/// A configuration or layer that an offer names.
+async fn blob(request: Request) -> Outcome<Reply> {
+    let (size, pieces) = request.engine.image_blob(&request.name).await?;
+    let response = reply::stream("application/octet-stream", pieces);
+    Ok(reply::with_header(response, "content-length", &size.to_string()).into())
 }
 
 async fn prune(request: Request) -> Outcome<Reply> {

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// An archive on its way out. Dropped, it ends the work.
 #[derive(Debug)]
-pub struct ArchiveStream(mpsc::Receiver<io::Result<Bytes>>);
+pub struct ArchiveStream(pub(super) mpsc::Receiver<io::Result<Bytes>>);
 
 impl Stream for ArchiveStream {
     type Item = io::Result<Bytes>;

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unused_imports, unreachable_pub, reason = "each test program uses its own part")]
 
+mod registry;
 mod terminal;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use registry::GantryRegistry;
 pub use terminal::Terminal;
 
 /// The program under test.

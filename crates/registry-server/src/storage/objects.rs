@@ -106,6 +106,12 @@ impl Objects {
         Ok(Self { scratch: Arc::clone(&store), store, directory: None })
     }
 
+    /// A place without anything in it, for a registry whose content is elsewhere.
+    pub(crate) fn nothing() -> Self {
+        let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
+        Self { scratch: Arc::clone(&store), store, directory: None }
+    }
+
     fn directory(place: &str, options: &[(String, String)]) -> std::result::Result<Self, PlaceError> {
         if !options.is_empty() {
             return Err(PlaceError::Options(place.to_owned()));
