@@ -6,6 +6,7 @@
 //! dockerd     containers, networks, a build        –
 //! containerd  tasks                                –
 //! images      layers and archives of other tools   –
+//! registry    clients of Gantry's registry         –
 //! Podman      –                                    as root, as an ordinary user
 //! ```
 //! The cases hold for the reference first: what fails there is wrong. Engines are driven by the scripts beside this file,
@@ -44,7 +45,7 @@ pub(crate) struct Options {
     #[arg(long)]
     keep: bool,
     /// Steps by name, all otherwise: cases-reference, cases, cases-vm-reference, cases-vm, dockerd, containerd, images,
-    /// podman, podman-rootless
+    /// registry, podman, podman-rootless
     #[arg(requires = "lab")]
     steps: Vec<String>,
 }

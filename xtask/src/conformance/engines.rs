@@ -22,6 +22,11 @@ pub(super) fn images(step: &Step<'_>) -> Result<Outcome, String> {
     engine_here(step, include_str!("images.sh"))
 }
 
+/// Clients of Gantry's registry.
+pub(super) fn registry(step: &Step<'_>) -> Result<Outcome, String> {
+    engine_here(step, include_str!("registry.sh"))
+}
+
 /// A script in the root with the peers, inside network, process and mount namespaces of its own.
 fn engine_here(step: &Step<'_>, script: &str) -> Result<Outcome, String> {
     let work = step.world.folder.join(step.name);

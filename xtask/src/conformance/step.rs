@@ -41,6 +41,7 @@ pub(super) const ALL: &[(&str, Body)] = &[
     ("dockerd", engines::dockerd),
     ("containerd", engines::containerd),
     ("images", engines::images),
+    ("registry", engines::registry),
     ("podman", |step| engines::podman(step, false)),
     ("podman-rootless", |step| engines::podman(step, true)),
 ];
