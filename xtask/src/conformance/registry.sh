@@ -14,8 +14,7 @@ dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" --pidfile "$WORK/docke
     --cgroup-parent "/$NAME" --bridge-name own0 >"$WORK/own.log" 2>&1 &
 "$GANTRY" registry serve --storage "$WORK/registry" --listen "$registry" --access-log "$WORK/access.log" >"$WORK/registry.log" 2>&1 &
 # A second one that asks who is there, with a token service: alice, secret.
-printf 'alice:%s\n' "$(python3 -c 'import crypt; print(crypt.crypt("secret", crypt.mksalt(crypt.METHOD_BLOWFISH)))' 2>/dev/null ||
-    echo '$2y$05$7a0VtJOkbBBdDQOmIWnBJ.CxVG4YUEZCyq2ByJsi3f5aWWfQY9eZm')" >users
+perl -e 'print "alice:", crypt("secret", "\$2y\$05\$" . "abcdefghijklmnopqrstuu"), "\n"' >users
 "$GANTRY" registry serve --storage "$WORK/closed" --listen "$closed" --htpasswd users --token-service \
     --token-key "$WORK/token.pem" --access-log none >"$WORK/closed.log" 2>&1 &
 check "dockerd starts" until_like Version real version
@@ -45,21 +44,21 @@ check "podman pushes it with all" $podman manifest push -q --all --tls-verify=fa
 
 # And what all others make of it.
 for from in docker gantry skopeo buildah podman list; do
-    name=$registry/from/$from:1
-    wanted=$(digest "from/$from:1")
-    like "$from, pulled by dockerd" "$wanted" real pull "$name"
-    same "$from, run by it" hello real run --rm --net none "$name" echo hello
-    like "$from, pulled by Gantry" "$wanted" ours pull "$name"
-    same "$from, run by it" hello ours run --rm --net none "$name" echo hello
-    check "$from, copied by skopeo" skopeo copy -q --all --src-tls-verify=false "docker://$name" "dir:$WORK/dir-$from"
-    check "$from, pulled by buildah" $buildah pull -q --tls-verify=false "$name"
-    check "$from, pulled by podman" $podman pull -q --tls-verify=false "$name"
+    image=$registry/from/$from:1
+    has=$(digest "from/$from:1")
+    like "$from, pulled by dockerd" "$has" real pull "$image"
+    same "$from, run by it" hello real run --rm --net none "$image" echo hello
+    like "$from, pulled by Gantry" "$has" ours pull "$image"
+    same "$from, run by it" hello ours run --rm --net none "$image" echo hello
+    check "$from, copied by skopeo" skopeo copy -q --all --src-tls-verify=false "docker://$image" "dir:$WORK/dir-$from"
+    check "$from, pulled by buildah" $buildah pull -q --tls-verify=false "$image"
+    check "$from, pulled by podman" $podman pull -q --tls-verify=false "$image"
 done
 like "tags" '"1"' skopeo list-tags --tls-verify=false "docker://$registry/from/docker"
 like "search" 'from/buildah' $podman search --tls-verify=false --list-tags "$registry/from/buildah"
 check "skopeo deletes" skopeo delete --tls-verify=false "docker://$registry/from/skopeo:1"
 fails "what is deleted is gone" 1 sh -c "docker -H $docker pull -q $registry/from/skopeo:1 2>/dev/null"
-check "skopeo synchronises" skopeo sync -q --src docker --dest dir --src-tls-verify=false "$registry/from/docker" "$WORK/sync"
+check "skopeo synchronises" skopeo sync --src docker --dest dir --src-tls-verify=false "$registry/from/docker" "$WORK/sync"
 
 # Who may.
 fails "dockerd without a password" 1 sh -c "docker -H $docker tag $registry/from/docker:1 $closed/x && docker -H $docker push -q $closed/x 2>/dev/null"
