@@ -241,3 +241,34 @@ fn a_full_disk_while_images_come() {
     small.import_busybox();
     assert_eq!(small.ok(&["run", "--rm", "--net=none", "busybox", "echo", "still good"]), "still good");
 }
+
+/// A push that has to compress a layer first needs room for it.
+#[test]
+fn a_full_disk_while_an_image_goes() {
+    let small = Engine::start_on_small_disk(32 << 20);
+    let _registry = small.registry();
+    // What no compression shrinks: as large again as a blob.
+    fs::create_dir(small.path("noise")).expect("a folder");
+    let mut noise = vec![0; 8 << 20];
+    let mut state = 1u64;
+    for byte in &mut noise {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (state >> 56) as u8;
+    }
+    fs::write(small.path("noise/file"), noise).expect("a file");
+    let tar = small.path("noise.tar").display().to_string();
+    let packed = Command::new("tar").arg("-C").arg(small.path("noise")).args(["-cf", &tar, "."]).status();
+    assert!(packed.expect("tar").success());
+    small.ok(&["import", &tar, "localhost:5000/noise:1"]);
+    let fill = small.path("data/fill");
+    let mut file = fs::File::create(&fill).expect("a file");
+    while std::io::Write::write_all(&mut file, &[1; 64 << 10]).is_ok() {}
+    let (_, error) = small.fails(&["push", "localhost:5000/noise:1"]);
+    assert!(error.to_lowercase().contains("no space left on device"), "{error}");
+    for folder in ["data/blobs/ingest", "data/blobs/sha256"] {
+        assert_eq!(fs::read_dir(small.path(folder)).map_or(0, Iterator::count), 0, "something remains in {folder}");
+    }
+    drop(file);
+    fs::remove_file(fill).expect("room");
+    small.ok(&["push", "-q", "localhost:5000/noise:1"]);
+}

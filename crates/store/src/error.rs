@@ -135,7 +135,7 @@ pub enum Error {
     #[error("reading the stream: {0}")]
     Read(#[source] io::Error),
     /// Writing what was packed.
-    #[error("writing the stream: {0}")]
+    #[error("writing the stream: {}", plain(.0))]
     Write(#[source] io::Error),
     /// A file or directory of the store.
     #[error("{action} {}: {}", .path.display(), plain(source))]
