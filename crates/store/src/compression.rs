@@ -129,6 +129,24 @@ mod tests {
     }
 
     #[test]
+    fn layers_keep_the_compression_that_images_have_names_for() {
+        let kept = |bytes: &[u8]| {
+            let mut out = Vec::new();
+            as_layer(bytes).unwrap().read_to_end(&mut out).unwrap();
+            out
+        };
+        let zstd = zstd::encode_all(&b"text"[..], 1).unwrap();
+        assert_eq!(kept(&zstd), zstd);
+        assert_eq!(kept(b"text"), b"text");
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(b"text").unwrap();
+        assert_eq!(kept(&xz.finish().unwrap()), b"text");
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(b"text").unwrap();
+        assert_eq!(kept(&bzip2.finish().unwrap()), b"text");
+    }
+
+    #[test]
     fn memory_has_a_limit() {
         // Preset 9 is the highest that the program `xz` has; a dictionary of 1 GiB is what nobody needs.
         let compress = |dictionary: u32| {
