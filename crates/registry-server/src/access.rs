@@ -122,7 +122,7 @@ pub(crate) struct Access {
 
 impl Access {
     /// May everybody do everything?
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.users.is_none() && self.tokens.is_none()
     }
 

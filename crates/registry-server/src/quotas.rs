@@ -93,7 +93,7 @@ impl Quotas {
         if self.is_counted(storage, name, digest).await? {
             return Ok(Addition::default());
         }
-        let stored = if storage.is_stored(digest).await? { 0 } else { size };
+        let stored = if storage.stored_size(digest).await?.is_some() { 0 } else { size };
         let addition = Addition { visible: size, stored };
         self.check_addition(storage, name, addition).await?;
         Ok(addition)

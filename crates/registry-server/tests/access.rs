@@ -83,6 +83,8 @@ fn passwords_and_rights() {
         by(&server, "alice", "POST", &format!("/v2/team/x/blobs/uploads/?mount={digest}&from={from}"), b"").status
     };
     assert_eq!((mount("secret"), mount("shared/app")), (202, 201));
+    let anywhere = by(&server, "alice", "POST", &format!("/v2/team/y/blobs/uploads/?mount={digest}"), b"");
+    assert_eq!(anywhere.status, 202);
     // Everybody sees what they may pull.
     assert_eq!(by(&server, "bob", "GET", "/v2/_catalog", b"").list("repositories"), ["public/app", "shared/app"]);
     assert_eq!(by(&server, "root", "GET", "/v2/_catalog?n=2", b"").list("repositories").len(), 2);

@@ -344,7 +344,9 @@ impl Connection {
         received.fetch_add(buffered as u64, Ordering::Relaxed);
         while left > 0 && !over.load(Ordering::Relaxed) {
             let most = nothing.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let (_, count) = rustix::net::recv(self.0.get_ref(), &mut nothing[..most], rustix::net::RecvFlags::TRUNC)
+            // Woken once for many packets.
+            let flags = rustix::net::RecvFlags::TRUNC | rustix::net::RecvFlags::WAITALL;
+            let (_, count) = rustix::net::recv(self.0.get_ref(), &mut nothing[..most], flags)
                 .map_err(|error| failed(error.into()))?;
             if count == 0 {
                 return Err(format!("GET {path}: ended {left} bytes early"));

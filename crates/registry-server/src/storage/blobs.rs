@@ -23,9 +23,10 @@ impl Storage {
         Ok(self.newest_link(name, digest).await?.and_then(|link| layout::size_of(link.name())))
     }
 
-    /// Is this blob stored, visible or not?
-    pub(crate) async fn is_stored(&self, digest: &Digest) -> Result<bool> {
-        Ok(!self.objects.entries(&layout::records(digest)).await?.is_empty())
+    /// The size of a blob that is stored, visible or not.
+    pub(crate) async fn stored_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let newest = newest(self.objects.entries(&layout::records(digest)).await?);
+        Ok(newest.and_then(|entry| layout::size_of(entry.name())))
     }
 
     async fn newest_link(&self, name: &Name, digest: &Digest) -> Result<Option<Entry>> {
