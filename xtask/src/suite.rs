@@ -19,7 +19,6 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
-    ("python3", "python3-venv"),
     ("skopeo", "skopeo"),
     ("unshare", "util-linux"),
 ];
@@ -68,9 +67,10 @@ fn is_root() -> Result<bool, String> {
 /// Install the packages of programs that are missing; a machine that has them all needs no network.
 fn install() -> Result<(), String> {
     let missing: Vec<&str> = PROGRAMS.iter().filter(|(p, _)| !on_path(p)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
+    if missing.is_empty() { Ok(()) } else { install_packages(&missing) }
+}
+
+fn install_packages(missing: &[&str]) -> Result<(), String> {
     println!("installing {}", missing.join(" "));
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
@@ -79,7 +79,7 @@ fn install() -> Result<(), String> {
     apt(&["update"])?;
     // A package may start its server on installation; the tests start their own.
     let mut arguments = vec!["install", "--no-install-recommends"];
-    arguments.extend(&missing);
+    arguments.extend(missing);
     apt(&arguments)
 }
 
@@ -90,6 +90,11 @@ fn install_python(root: &Path) -> Result<(), String> {
         PYTHON.iter().filter(|(p, _)| !on_path(p) && !folder.join("bin").join(p).is_file()).map(|(_, p)| *p).collect();
     if missing.is_empty() {
         return Ok(());
+    }
+    // Debian's Python makes folders for packages only with this package.
+    let has_venv = Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|o| o.status.success());
+    if !has_venv {
+        install_packages(&["python3-venv"])?;
     }
     println!("installing {}", missing.join(" "));
     run_command(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;

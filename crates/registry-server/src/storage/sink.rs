@@ -25,7 +25,7 @@ use super::record::Part;
 /// Bytes that go to a thread at once.
 const BATCH: usize = 512 << 10;
 /// Bytes of one part of a multipart upload; object storage wants at least 5 MiB, and 10,000 of them are the most.
-const REMOTE_PART: usize = 16 << 20;
+const REMOTE_PART: usize = 8 << 20;
 
 /// A part that is being written. Dropped before [`Sink::finish`], it leaves no file behind.
 pub(crate) struct Sink {
