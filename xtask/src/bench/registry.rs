@@ -5,8 +5,12 @@
 //! processors belong to the registries and half to the clients, so that it is the registries that are measured. The two
 //! take turns within a round; a cell is the median of the rounds. Memory is the most that the server's process ever had (`VmHWM`), read at the end.
 //!
+//! A host that paces its connections (BBR) or has firewall rules spends most of a transfer on those, also on loopback. In a
+//! network namespace of their own, neither is there:
+//!
 //! ```sh
-//! cargo xtask bench-registry --ours 'target/x86_64-unknown-linux-gnu/release/gantry registry'
+//! unshare --net sh -c 'ip link set lo up; sysctl -q -w net.ipv4.tcp_congestion_control=reno; exec "$@"' in \
+//!     cargo xtask bench-registry --ours 'target/x86_64-unknown-linux-gnu/release/gantry registry'
 //! ```
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -39,6 +43,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "/var/tmp")]
     folder: PathBuf,
 }
+
+/// Bytes that the kernel keeps for a client.
+const RECEIVE_BUFFER: usize = 512 << 10;
 
 /// Blobs of one size.
 struct Blobs {
@@ -281,6 +288,9 @@ struct Connection(BufReader<TcpStream>);
 impl Connection {
     fn open(port: u16) -> Result<Self, String> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|error| format!("cannot connect: {error}"))?;
+        // What a client that reads at once needs. The kernel would let megabytes pile up for each, beyond every cache.
+        rustix::net::sockopt::set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER)
+            .map_err(|error| format!("cannot set the receive buffer: {error}"))?;
         // A head is small; what comes after it stays with the kernel.
         Ok(Self(BufReader::with_capacity(512, stream)))
     }
