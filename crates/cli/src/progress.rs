@@ -120,7 +120,7 @@ impl Screen {
         } else if !moving || message.id.is_empty() {
             self.lines.clear();
         }
-        text.push_str(&self.line(message));
+        text.push_str(&self.line(message, Instant::now()));
         if up > 0 {
             let _ = write!(text, "\x1b[{up}B");
         }
@@ -132,10 +132,10 @@ impl Screen {
         Ok(())
     }
 
-    fn line(&mut self, message: &Message) -> String {
+    fn line(&mut self, message: &Message, now: Instant) -> String {
         let mut bar = message.progress_detail.as_ref().map(|detail| bar(detail, self.width));
         if let (Some(bar), Some(rates), Some(detail)) = (&mut bar, &mut self.rates, &message.progress_detail) {
-            bar.push_str(&rates.note(&message.id, &message.status, detail, Instant::now()));
+            bar.push_str(&rates.note(&message.id, &message.status, detail, now));
         }
         let mut text = String::new();
         let mut end = "";
@@ -222,8 +222,22 @@ mod tests {
             id: id.into(),
             ..Message::default()
         };
-        assert_eq!(screen.line(&message(None, "latest")), "latest: Pulling\n");
-        assert_eq!(screen.line(&message(empty, "abc")), "abc: Pulling\n");
-        assert_eq!(screen.line(&message(some, "abc")), "");
+        assert_eq!(screen.line(&message(None, "latest"), Instant::now()), "latest: Pulling\n");
+        assert_eq!(screen.line(&message(empty, "abc"), Instant::now()), "abc: Pulling\n");
+        assert_eq!(screen.line(&message(some, "abc"), Instant::now()), "");
+    }
+
+    #[test]
+    fn rates_are_ours_alone() {
+        let start = Instant::now();
+        for (rates, expected) in [(None, ""), (Some(Rates::default()), "  10MB/s  9s left")] {
+            let mut screen = Screen { output: Output::Quiet, terminal: true, width: 80, lines: Vec::new(), rates };
+            let mut shown = |seconds: u64, current: i64| {
+                let message = Message::action("abc", "Downloading", ProgressDetail::bytes(current, 100_000_000));
+                screen.line(&message, start + std::time::Duration::from_secs(seconds))
+            };
+            shown(0, 1_000_000);
+            assert_eq!(shown(1, 11_000_000), format!("\x1b[2K\rabc: Downloading     11MB/100MB{expected}\r"));
+        }
     }
 }
