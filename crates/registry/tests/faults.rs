@@ -81,9 +81,10 @@ async fn indexes_within_indexes_end() {
 #[tokio::test]
 async fn documents_that_never_end() {
     let good = image(1, 1, 10);
-    // 100 MB announced, and 100 MB that are not.
+    // 100 MB are refused by their announcement.
     let (error, _) = error_of(&good, |r| {
-        (r.inside() == "manifests/latest").then(|| Reply { stall: Some(10), ..Reply::new(200, vec![b' '; 100 << 20]) })
+        let reply = Reply { announced: Some(100 << 20), stall: Some(10), ..Reply::new(200, vec![b' '; 10]) };
+        (r.inside() == "manifests/latest").then_some(reply)
     })
     .await;
     assert!(matches!(error, Error::TooLarge { what: "manifest", .. }), "{error}");

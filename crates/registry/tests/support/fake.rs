@@ -41,6 +41,8 @@ pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Announce so many bytes, whatever the body has.
+    pub announced: Option<usize>,
     /// Close the connection after so many bytes of the body.
     pub cut: Option<usize>,
     /// Send so many bytes of the body, then nothing, and keep the connection.
@@ -197,7 +199,8 @@ async fn write_reply(stream: &mut BufReader<TcpStream>, reply: &Reply, is_head: 
     if reply.silent {
         std::future::pending::<()>().await;
     }
-    let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+    let length = reply.announced.unwrap_or(reply.body.len());
+    let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {length}\r\n", reply.status);
     for (name, value) in &reply.headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
