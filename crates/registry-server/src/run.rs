@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -210,6 +210,16 @@ fn gates(settings: &Settings) -> Result<(Access, Option<Tls>), RunError> {
     Ok((Access { users, tokens, rules: settings.rules.clone(), tls: tls.is_some() }, tls))
 }
 
+/// Sets a connection up. None of it is needed for it to work.
+fn prepare(socket: &TcpStream, remote: SocketAddr) {
+    let _ = socket.set_nodelay(true);
+    // What stays on this host meets no congestion. Where connections are paced by default (BBR), the timers of that would
+    // take most of a transfer's time.
+    if remote.ip().is_loopback() || socket.local_addr().is_ok_and(|local| local.ip() == remote.ip()) {
+        let _ = rustix::net::sockopt::set_tcp_congestion(socket, "reno");
+    }
+}
+
 /// Accepts connections on all sockets, each served by a task of its own, for as long as it is polled.
 async fn accept(
     listeners: &[TcpListener],
@@ -224,7 +234,7 @@ async fn accept(
         match next.await.0 {
             Ok((socket, remote)) => {
                 let (server, stopping, alive) = (Arc::clone(server), stopping.clone(), alive.clone());
-                let _ = socket.set_nodelay(true);
+                prepare(&socket, remote);
                 tokio::spawn(async move {
                     server.serve(socket, remote, stopping).await;
                     drop((place, alive));
