@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /images/NAME/layers` | a list of [`LayerReport`] |
 //! | `POST /images/NAME/pin`, `POST /images/NAME/unpin` | nothing |
+//! | `POST /images/NAME/squash` | a `CommitResponse` of Docker's |
 //! | `POST /system/verify` | a progress stream; its last line has [`Verified`] as `aux` |
 
 use serde::{Deserialize, Serialize};

@@ -38,6 +38,7 @@ mod push;
 mod remove;
 mod save;
 mod search;
+mod squash;
 mod upload;
 mod verify;
 mod words;
@@ -53,6 +54,7 @@ use crate::error::{Error, Result};
 pub use progress::ProgressStream;
 pub use save::ArchiveStream;
 pub use search::SearchOptions;
+pub use squash::SquashOptions;
 
 /// The platform that newer endpoints take as JSON (`{"os":"linux","architecture":"arm64"}`); empty is none.
 fn platform_of(json: &str) -> Result<Option<Platform>> {

@@ -53,6 +53,22 @@ fn layers_show_their_files_and_what_is_wasted() {
     assert!(line(" /big").starts_with("D  -"), "{files}");
     assert!(line(" /etc/motd").starts_with("C  -rw-r--r--"), "{files}");
     assert!(line(" /opt").starts_with("A  drwxr-xr-x"), "{files}");
+    // As one layer it is as large as it looks.
+    let id = ok(&engine, &["image", "squash", "--from", "busybox", "two", "squashed:1"]);
+    assert_eq!(engine.inspect("squashed:1")["Id"], id);
+    let rows = ok(&engine, &["image", "layers", "--format", "{{.Size}} {{.Wasted}}", "squashed:1"]);
+    assert_eq!(rows.lines().collect::<Vec<_>>()[1..], ["5B 0B"]);
+    assert_eq!(
+        engine.ok(&["run", "--rm", "squashed:1", "sh", "-c", "cat /etc/motd /opt/c; ls /big 2>&1 | wc -l"]),
+        "bb\nc\n1"
+    );
+    assert_eq!(
+        engine.ok(&["history", "--format", "{{.Comment}}", "squashed:1"]).lines().next(),
+        Some(&*format!("squashed 2 layers of {}", engine.inspect("two")["Id"].as_str().unwrap()))
+    );
+    let refused = engine.gantry(&["image", "squash", "--from", "two", "busybox"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(text.ends_with("busybox was not made from two: its lowest layers are others\n"), "{text}");
     let missing = engine.gantry(&["image", "layers", "none"]);
     assert_eq!(String::from_utf8_lossy(&missing.stderr), "Error response from daemon: No such image: none:latest\n");
 }

@@ -80,6 +80,7 @@ pub fn pack(root: BorrowedFd<'_>, path: &str, out: impl Write) -> Result<()> {
         whole_seconds: true,
         is_opaque: &|_| false,
         marks: Marks::Trusted,
+        implied: None,
         one_file_system: false,
     };
     let mut packer = Packer::new(out, &plan);
@@ -104,6 +105,7 @@ pub fn export(root: BorrowedFd<'_>, out: impl Write) -> Result<()> {
         whole_seconds: true,
         is_opaque: &|_| false,
         marks: Marks::Trusted,
+        implied: None,
         one_file_system: true,
     };
     let mut packer = Packer::new(out, &plan);

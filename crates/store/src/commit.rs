@@ -4,9 +4,13 @@
 //! kept: it is put together again from the files and what was recorded beside them (see `skeleton`), and its digest
 //! is compared whenever that is done.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci::digest::{Digest, Digester};
 use oci::{Descriptor, media_type};
@@ -20,11 +24,12 @@ use crate::error::{Error, Result};
 use crate::gzip::gzip;
 use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
+use crate::merge;
 use crate::overlay::Marks;
 use crate::pack::{Packer, Plan};
 use crate::pipe::{self, PipeReader, PipeWriter};
 use crate::skeleton::Rebuilt;
-use crate::store::{Inner, Store};
+use crate::store::{Inner, Store, UNPACKING};
 use crate::tree::{self, CleanPath};
 use crate::unpack;
 
@@ -53,6 +58,20 @@ impl Store {
             pack_layer(upper, lower.collect::<Result<Vec<_>>>()?, self.0.marks)
         };
         let unpacked = unpack::plain_layer(&self.0, stream)?;
+        layer::place(&self.0, lease, unpacked, None)
+    }
+
+    /// Makes one layer of several, given from the lowest up. With `has_below` there are others below them, of which the
+    /// new one hides what they hid.
+    pub fn layers_squash(&self, lease: &Lease, layers: &[Digest], has_below: bool) -> Result<Layer> {
+        for layer in layers {
+            self.layer_hold(lease, layer)?.ok_or_else(|| Error::NoSuchLayer(layer.clone()))?;
+        }
+        let scratch = Scratch::create(&self.0)?;
+        let dirs: Vec<PathBuf> = self.0.layer_dirs(layers).into_iter().rev().collect();
+        let implied = merge::fill(&scratch.path, &dirs, self.0.marks, has_below)?;
+        let root = tree::open_root(&scratch.path).map_err(Error::file("opening", &scratch.path))?;
+        let unpacked = unpack::plain_layer(&self.0, pack_merged(root, implied, has_below, self.0.marks))?;
         layer::place(&self.0, lease, unpacked, None)
     }
 
@@ -108,11 +127,59 @@ impl Inner {
 fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> PipeReader {
     on_a_thread(move |writer| {
         let hides = |path: &[u8]| lower.iter().any(|layer| shows(layer, path));
-        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &hides, marks, one_file_system: false };
+        let plan = Plan {
+            is_layer: true,
+            whole_seconds: false,
+            is_opaque: &hides,
+            marks,
+            implied: None,
+            one_file_system: false,
+        };
         let mut packer = Packer::new(writer, &plan);
         packer.contents(dir.as_fd(), b"")?;
         packer.finish()
     })
+}
+
+/// Packs a directory that layers were put into.
+fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks: Marks) -> PipeReader {
+    on_a_thread(move |writer| {
+        // Without anything below, nothing has to be said about the root either but what it looks like.
+        let is_opaque = |_: &[u8]| has_below;
+        let implied = Some(&implied).filter(|_| has_below);
+        let plan = Plan {
+            is_layer: true,
+            whole_seconds: false,
+            is_opaque: &is_opaque,
+            marks,
+            implied,
+            one_file_system: false,
+        };
+        let mut packer = Packer::new(writer, &plan);
+        packer.one(dir.as_fd(), b".", b"./")?;
+        packer.contents(dir.as_fd(), b"")?;
+        packer.finish()
+    })
+}
+
+/// A directory that is gone with the value.
+struct Scratch {
+    inner: Arc<Inner>,
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn create(inner: &Arc<Inner>) -> Result<Self> {
+        let path = inner.root.join(UNPACKING).join(inner.unique());
+        fs::create_dir(&path).map_err(Error::file("creating", &path))?;
+        Ok(Self { inner: Arc::clone(inner), path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.inner.discard(&self.path);
+    }
 }
 
 /// Packs what is different in a directory that is a copy of the layers.
@@ -120,7 +187,14 @@ fn pack_changes(dir: OwnedFd, changes: Vec<PathChange>) -> PipeReader {
     on_a_thread(move |writer| {
         let marks = Marks::default();
         let nothing = |_: &[u8]| false;
-        let plan = Plan { is_layer: true, whole_seconds: false, is_opaque: &nothing, marks, one_file_system: false };
+        let plan = Plan {
+            is_layer: true,
+            whole_seconds: false,
+            is_opaque: &nothing,
+            marks,
+            implied: None,
+            one_file_system: false,
+        };
         let mut packer = Packer::new(writer, &plan);
         for change in changes {
             let path = change.path.as_os_str().as_bytes();

@@ -47,6 +47,7 @@ mod image;
 mod implied;
 mod layer;
 mod lease;
+mod merge;
 mod overlay;
 mod pack;
 mod pipe;

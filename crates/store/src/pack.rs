@@ -4,7 +4,7 @@
 //! Names are sorted, and nothing but the files decides the bytes. Files may change while they are packed (a container
 //! goes on running): what vanishes is left out, what shrinks is filled up with zeros, what grows is cut.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -31,6 +31,8 @@ pub(crate) struct Plan<'a> {
     /// For a layer: does something below this directory need to be hidden? It is asked for opaque directories, given by
     /// their path inside.
     pub(crate) is_opaque: &'a dyn Fn(&[u8]) -> bool,
+    /// Directories that get no entry of their own: nobody asked for them (see `implied`).
+    pub(crate) implied: Option<&'a BTreeSet<Vec<u8>>>,
     /// How opaque directories are marked.
     pub(crate) marks: Marks,
     /// File systems other than that of the root are left out: only the directory that they are mounted on is packed.
@@ -134,7 +136,9 @@ impl<'a, W: Write> Packer<'a, W> {
         match entry.kind {
             EntryKind::Regular => self.file(place, &stat, &mut entry),
             EntryKind::Directory => {
-                self.header(&entry)?;
+                if !self.plan.implied.is_some_and(|implied| implied.contains(place.path)) {
+                    self.header(&entry)?;
+                }
                 if self.plan.is_layer && self.is_opaque(place) {
                     self.mark(&[place.path, b"/.wh..wh..opq"].concat())?;
                 }

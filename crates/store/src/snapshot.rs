@@ -12,7 +12,6 @@
 //! The mount points are a layer of their own, so that they are no changes of the container: `diff` and `commit` do not
 //! show them.
 
-mod copying;
 mod init;
 pub(crate) mod mount;
 
@@ -31,6 +30,7 @@ use crate::db::{self, ImageRecord, Reading};
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
 use crate::image::ImageId;
+use crate::merge;
 use crate::overlay;
 use crate::store::{Driver, INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
 
@@ -56,7 +56,7 @@ pub(crate) struct SnapshotRecord {
     /// See [`SnapshotOptions::ephemeral`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) ephemeral: bool,
-    /// The layers were copied into `fs`: see `copying`.
+    /// The layers were copied into `fs`: see `merge`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_copy: bool,
 }
@@ -241,7 +241,7 @@ impl Inner {
         }
         if record.is_copy {
             let layers: Vec<PathBuf> = self.lower_dirs(record).into_iter().rev().collect();
-            copying::fill(&upper, &layers, self.marks)?;
+            merge::fill(&upper, &layers, self.marks, false)?;
         }
         // An overlay's root looks like its upper directory, so that one must look like the image's root.
         let (mode, uid, gid) = match self.layer_dirs(&record.layers).first() {

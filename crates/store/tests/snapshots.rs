@@ -285,6 +285,53 @@ fn directories_that_a_layer_only_implies_look_as_they_do_below() {
     }
 }
 
+#[test]
+fn several_layers_become_one() {
+    let base = Tar::new()
+        .dir("tmp", 0o1777)
+        .dir("dir", 0o755)
+        .file("dir/below", b"x")
+        .file("gone", b"x")
+        .dir("kept", 0o700)
+        .file("kept/f", b"x")
+        .done();
+    let first = Tar::new()
+        .file("tmp/implied", b"1")
+        .file(".wh.gone", b"")
+        .file("dir", b"a file")
+        .file("big", &[1; 10_000])
+        .file("kept/.wh.f", b"")
+        .done();
+    let second = Tar::new().dir("dir", 0o711).file("dir/new", b"2").file(".wh.big", b"").dir("gone", 0o755).done();
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let layers = [&base, &first, &second].map(|tar| test.layer(&lease, tar).diff_id);
+    let look = |layers: Vec<Digest>, mark: &str| {
+        let image = test.image_of(&lease, layers, mark);
+        test.store.snapshot_create(mark, Some(&image), SnapshotOptions::default()).unwrap();
+        picture(&path_of(&test.store.snapshot_mount(mark).unwrap()))
+    };
+    let expected = look(layers.to_vec(), "all");
+    let above = test.store.layers_squash(&lease, &layers[1..], true).unwrap();
+    let whole = test.store.layers_squash(&lease, &layers, false).unwrap();
+    assert_eq!(differences(&look(vec![layers[0].clone(), above.diff_id.clone()], "above"), &expected), []);
+    assert_eq!(differences(&look(vec![whole.diff_id.clone()], "whole"), &expected), []);
+    // What was only on the way is gone, and the mark of what is hidden is where there is something to hide.
+    let names = |layer: &Digest| {
+        let mut tar = Vec::new();
+        test.store.layer_tar(layer).unwrap().read_to_end(&mut tar).unwrap();
+        let mut archive = tar::Archive::new(&tar[..]);
+        let entries = archive.entries().unwrap();
+        entries.map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(names(&above.diff_id).contains(&"kept/.wh.f".to_owned()), "{:?}", names(&above.diff_id));
+    assert!(names(&above.diff_id).contains(&"dir/.wh..wh..opq".to_owned()));
+    assert!(!names(&above.diff_id).contains(&"tmp/".to_owned()), "nobody asked for it");
+    assert!(names(&whole.diff_id).iter().all(|name| !name.contains(".wh.")), "{:?}", names(&whole.diff_id));
+    assert!(!names(&above.diff_id).contains(&"big".to_owned()) && whole.size < 1000);
+    assert_eq!(test.store.verify(|_, _| true).unwrap().findings, []);
+}
+
 /// Something that a process in a container may do.
 #[derive(Debug, Clone)]
 enum Deed {
@@ -444,6 +491,19 @@ proptest! {
             prop_assert_eq!(differences(&picture(&path_of(&check)), &after), []);
             drop(check);
             test.store.snapshot_remove("check").unwrap();
+            // The same as one layer, alone and over the first.
+            let all: Vec<Digest> = test.store.image(&image).unwrap().layers.into_iter().map(|layer| layer.diff_id).collect();
+            for kept in [0, 1] {
+                let squashed = test.store.layers_squash(&lease, &all[kept..], kept > 0).unwrap();
+                let mut layers = all[..kept].to_vec();
+                layers.push(squashed.diff_id);
+                let squashed = test.image_of(&lease, layers, &format!("squashed {n} {kept}"));
+                test.store.snapshot_create("check", Some(&squashed), SnapshotOptions { ephemeral: true }).unwrap();
+                let check = test.store.snapshot_mount("check").unwrap();
+                prop_assert_eq!(differences(&picture(&path_of(&check)), &after), []);
+                drop(check);
+                test.store.snapshot_remove("check").unwrap();
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
-//! `image layers`, `image pin` and `image unpin`, which Docker does not have.
+//! `image layers`, `image pin`, `image unpin` and `image squash`, which Docker does not have.
 
-use crate::client::{Query, encode};
+use crate::client::{Body, Query, encode};
 use crate::error::Error;
 use crate::format::row::{Listing, Row};
 use crate::format::{human, table};
 use crate::{Invocation, terminal};
 use api::beyond::{LayerFile, LayerReport};
+use api::image::CommitResponse;
+use hyper::Method;
+use oci::reference::Reference;
 use serde_json::json;
 use std::fmt::Write;
 
@@ -141,6 +144,20 @@ pub(crate) async fn pin(call: Invocation) -> Result<u8, Error> {
 /// `gantry image unpin`.
 pub(crate) async fn unpin(call: Invocation) -> Result<u8, Error> {
     each(&call, "unpin").await
+}
+
+/// `gantry image squash`.
+pub(crate) async fn squash(call: Invocation) -> Result<u8, Error> {
+    let mut query = Query::new().with_text("from", call.values.text("from"));
+    if let Some(name) = call.words.get(1) {
+        let name = Reference::parse_normalized(name).map_err(|error| Error::plain(error.to_string()))?;
+        query = query.with("repo", &name.name()).with_text("tag", name.tag().unwrap_or_default());
+    }
+    let path = format!("/images/{}/squash", encode(&call.words[0]));
+    let client = call.client()?;
+    let made: CommitResponse = client.send(Method::POST, &path, &query, Body::empty, &[]).await?.json().await?;
+    terminal::print(&format!("{}\n", made.id));
+    Ok(0)
 }
 
 /// Every name is tried; those that failed are told together.

@@ -553,6 +553,17 @@ pub(crate) const COMMANDS: &[Command] = &[
         handler: |call| Box::pin(command::layers::pin(call)),
     },
     Command {
+        paths: &[&["image", "squash"]],
+        usage: "[OPTIONS] IMAGE [NAME[:TAG]]",
+        about: "Make one layer of the layers of an image",
+        flags: &[image::IMAGE_SQUASH],
+        args: Args::Between(1, 2),
+        passes_on: false,
+        common: false,
+        own: true,
+        handler: |call| Box::pin(command::layers::squash(call)),
+    },
+    Command {
         paths: &[&["image", "unpin"]],
         usage: "IMAGE [IMAGE...]",
         about: "Let images be removed to keep the disk budget",

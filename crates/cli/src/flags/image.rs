@@ -136,6 +136,10 @@ pub(super) const IMAGE_LAYERS: &[Flag] = &[
     flag("wasted", Bool, "List the files that a later layer replaces or removes"),
 ];
 
+/// `image squash`.
+pub(super) const IMAGE_SQUASH: &[Flag] =
+    &[flag("from", Str, "Keep the layers of this image as they are, and squash only those above")];
+
 /// `image prune`.
 pub(super) const IMAGE_PRUNE: &[Flag] = &[
     flag("all", Bool, "Remove all unused images, not just dangling ones").short('a'),

@@ -5,7 +5,7 @@ use api::auth::AuthConfig;
 use api::progress::Message;
 use engine::image::{
     CommitOptions, CopyOptions, ImportOptions, ListOptions, LoadOptions, ProgressStream, PullOptions, PushOptions,
-    RemoveOptions, SearchOptions,
+    RemoveOptions, SearchOptions, SquashOptions,
 };
 use futures_util::StreamExt;
 
@@ -32,6 +32,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     GET "/images/{name}/layers" => layers,
     GET "/images/{name}/offer" => offer,
     GET "/images/blobs/{digest}" => blob,
+    POST "/images/{name}/squash" => squash,
     POST "/images/{name}/pin" => pin,
     POST "/images/{name}/unpin" => unpin,
     DELETE "/images/{name}" => remove,
@@ -188,6 +189,16 @@ async fn tag(request: Request) -> Outcome<Reply> {
 
 async fn layers(request: Request) -> Outcome<Reply> {
     reply::json(200, &request.engine.image_layers(&request.name).await?)
+}
+
+async fn squash(request: Request) -> Outcome<Reply> {
+    let query = &request.query;
+    let options = SquashOptions {
+        from: query.get("from").to_owned(),
+        repo: query.get("repo").to_owned(),
+        tag: query.get("tag").to_owned(),
+    };
+    reply::json(201, &request.engine.image_squash(&request.name, options).await?)
 }
 
 async fn pin(request: Request) -> Outcome<Reply> {

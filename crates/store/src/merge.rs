@@ -1,9 +1,15 @@
-//! Snapshots where no overlay can be mounted: the layers are copied over one another into one directory.
+//! Layers put over one another into one directory, by copying.
 //!
-//! Dearer than an overlay in every way, but it works on any file system. Where the file system can share blocks between
-//! files (btrfs, XFS) the copies share them until one is written to, and only directories and inodes are new.
+//! That is what a snapshot is where no overlay can be mounted: dearer than one in every way, but it works on any file
+//! system. And it is how several layers of an image become one. Where the file system can share blocks between files
+//! (btrfs, XFS) the copies share them until one is written to, and only directories and inodes are new.
 //!
-//! What the container changed is found by comparing its directory with the layers, file by file (see `changes`).
+//! When there is something below the layers, their marks are kept, so that the result hides of it what they hid:
+//!
+//! | layers, from the top down | in the result |
+//! |---|---|
+//! | a whiteout | a whiteout |
+//! | an opaque directory, or a directory over anything that is none | an opaque directory |
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -25,23 +31,35 @@ const MAX_DEPTH: usize = 400;
 /// What is copied at once where blocks cannot be shared, in bytes.
 const PIECE: usize = 1 << 20;
 
-/// Copies layers, given from the lowest up, into an empty directory.
-pub(super) fn fill(target: &Path, layers: &[impl AsRef<Path>], marks: Marks) -> Result<()> {
+/// Copies layers, given from the lowest up, into an empty directory. Returns the directories that none of them asks for
+/// (see `implied`).
+pub(crate) fn fill(
+    target: &Path,
+    layers: &[impl AsRef<Path>],
+    marks: Marks,
+    has_below: bool,
+) -> Result<BTreeSet<Vec<u8>>> {
     let target = tree::open_root(target).map_err(Error::file("opening", target))?;
+    let mut all_implied = BTreeSet::new();
     for layer in layers {
         let layer = layer.as_ref();
         let source = tree::open_root(layer).map_err(Error::file("opening", layer))?;
         let implied = implied::read(layer.parent().unwrap_or(layer))?;
-        let mut copy = Copy { marks, implied, linked: HashMap::new() };
+        let mut copy = Copy { marks, has_below, implied, all_implied, linked: HashMap::new() };
         copy.directory(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, b"", 0, true)?;
+        all_implied = copy.all_implied;
     }
-    Ok(())
+    Ok(all_implied)
 }
 
 struct Copy {
     marks: Marks,
+    /// What the layers hide has to stay hidden.
+    has_below: bool,
     /// Directories of this layer that look as they do below.
     implied: BTreeSet<Vec<u8>>,
+    /// Those of the result.
+    all_implied: BTreeSet<Vec<u8>>,
     /// The first copy of files with several names, by inode: its directory and name.
     linked: HashMap<u64, (OwnedFd, Vec<u8>)>,
 }
@@ -67,14 +85,18 @@ impl Copy {
             for (name, _) in tree::list(target.as_fd()).map_err(Error::entry("copy", display(path)))? {
                 tree::remove_all(target.as_fd(), &name).map_err(Error::entry("copy", display(path)))?;
             }
+            self.hide_below(&target, b".").map_err(failed)?;
         }
         for (name, _) in tree::list(source.as_fd()).map_err(Error::entry("copy", display(path)))? {
             let path = [path, b"/", &name].concat();
             let pair = Pair { source: source.as_fd(), target: target.as_fd(), name: &name };
             self.name(pair, &path, depth)?;
         }
-        if self.implied.contains(path.strip_prefix(b"/").unwrap_or(path)) && !is_new {
-            return Ok(());
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        match (self.implied.contains(path), is_new) {
+            (true, false) => return Ok(()),
+            (true, true) => self.all_implied.extend([path.to_vec()]),
+            (false, _) => drop(self.all_implied.remove(path)),
         }
         // Last, because making files in it changes its time.
         let stat = rustix::fs::fstat(&source).map_err(failed)?;
@@ -93,15 +115,26 @@ impl Copy {
             tree::remove_all(pair.target, pair.name).map_err(failed)?;
         }
         if tree::is_whiteout(&stat) {
+            if self.has_below {
+                let made = rustix::fs::mknodat(pair.target, pair.name, FileType::CharacterDevice, Mode::empty(), 0);
+                made.map_err(|error| failed(error.into()))?;
+            }
             return Ok(());
         }
         if is_dir {
             if !was_dir {
                 rustix::fs::mkdirat(pair.target, pair.name, Mode::RWXU).map_err(|error| failed(error.into()))?;
             }
+            if existing.is_some() && !was_dir {
+                self.hide_below(pair.target, pair.name).map_err(|error| failed(error.into()))?;
+            }
             return self.directory(pair, path, depth + 1, !was_dir);
         }
         self.file(pair, &stat).map_err(failed)
+    }
+
+    fn hide_below(&self, dir: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+        if self.has_below { self.marks.set_opaque(dir.as_fd(), name) } else { Ok(()) }
     }
 
     fn file(&mut self, pair: Pair<'_>, stat: &Stat) -> io::Result<()> {
