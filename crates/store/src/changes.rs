@@ -6,8 +6,10 @@
 //! snapshot that is a copy, everything is.
 
 use std::collections::{BTreeSet, HashSet};
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -16,6 +18,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::overlay::Marks;
 use crate::pack;
+use crate::snapshot::RECORD;
 use crate::store::Store;
 use crate::tree;
 use crate::unpack::display;
@@ -59,7 +62,9 @@ impl Store {
             .iter()
             .map(|path| tree::open_root(path).map_err(Error::file("opening", path)))
             .collect::<Result<Vec<_>>>()?;
-        let mut comparison = Comparison { is_exact, ..Comparison::default() };
+        let made = std::fs::metadata(self.0.snapshot_path(container).join(RECORD));
+        let made = made.map_or((0, 0), |found| (found.ctime(), found.ctime_nsec()));
+        let mut comparison = Comparison { is_exact, made, ..Comparison::default() };
         if let Some(dir) = open_dir(upper.as_fd(), b".").map_err(Error::entry("open", "/"))? {
             // A copy is all there is: what is not in it is gone.
             let (dir, hides, marks) = (dir.as_fd(), record.is_copy, self.0.marks);
@@ -84,6 +89,8 @@ struct Level<'a> {
 #[derive(Default)]
 struct Comparison {
     is_exact: bool,
+    /// When the snapshot was made: seconds since 1970, and nanoseconds.
+    made: (i64, i64),
     changes: Vec<PathChange>,
     /// Files with several names of which one is new or changed, by inode.
     linked: HashSet<u64>,
@@ -168,7 +175,14 @@ impl Comparison {
     }
 
     fn is_different(&self, level: &Level<'_>, name: &[u8], new: &Stat, old: &Stat) -> bool {
-        is_different(level, name, new, old) || (self.is_exact && has_other_xattrs(level, name))
+        if is_different(level, name, new, old) {
+            return true;
+        }
+        // A file may have taken the place of another one of the same length and time. The kernel knows that it was
+        // touched since; only then what it contains is compared.
+        let touched = (new.st_ctime, new.st_ctime_nsec.try_into().unwrap_or_default());
+        let is_touched = tree::kind_of(new) == FileType::RegularFile && is_since(touched, self.made);
+        self.is_exact && (has_other_xattrs(level, name) || (is_touched && has_other_content(level, name)))
     }
 
     fn note(&mut self, kind: ChangeKind, path: &[u8]) {
@@ -203,6 +217,33 @@ fn has_other_xattrs(level: &Level<'_>, name: &[u8]) -> bool {
     let xattrs = |dir: BorrowedFd<'_>| pack::xattrs(dir, name, pack::is_portable).unwrap_or_default();
     let old = level.lower.iter().find(|layer| matches!(tree::look(layer, name), Ok(Some(_))));
     old.is_some_and(|layer| xattrs(level.dir) != xattrs(layer.as_fd()))
+}
+
+/// Is a time not before another one, as far as the kernel's clock of files (its ticks) can tell?
+fn is_since(time: (i64, i64), start: (i64, i64)) -> bool {
+    const TICKS_NS: i128 = 20_000_000;
+    let ns = |(sec, nsec): (i64, i64)| i128::from(sec) * 1_000_000_000 + i128::from(nsec);
+    ns(time) + TICKS_NS >= ns(start)
+}
+
+fn has_other_content(level: &Level<'_>, name: &[u8]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let open = |dir: BorrowedFd<'_>| rustix::fs::openat(dir, name, flags, Mode::empty()).map(File::from);
+    let old = level.lower.iter().find(|layer| matches!(tree::look(layer, name), Ok(Some(_))));
+    let Some((Ok(new), Ok(old))) = old.map(|old| (open(level.dir), open(old.as_fd()))) else { return true };
+    let (mut new, mut old) = (BufReader::new(new), BufReader::new(old));
+    loop {
+        let (Ok(one), Ok(other)) = (new.fill_buf(), old.fill_buf()) else { return true };
+        let length = one.len().min(other.len());
+        if one[..length] != other[..length] || one.is_empty() != other.is_empty() {
+            return true;
+        }
+        if length == 0 {
+            return false;
+        }
+        new.consume(length);
+        old.consume(length);
+    }
 }
 
 /// Opens a directory for reading; None if it is not one (any more).

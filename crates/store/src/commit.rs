@@ -22,6 +22,7 @@ use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gzip::gzip;
+use crate::implied;
 use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
 use crate::merge;
@@ -144,8 +145,8 @@ fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> PipeReader {
 /// Packs a directory that layers were put into.
 fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks: Marks) -> PipeReader {
     on_a_thread(move |writer| {
-        // Without anything below, nothing has to be said about the root either but what it looks like.
         let is_opaque = |_: &[u8]| has_below;
+        let has_root = !implied.contains(implied::ROOT_PATH);
         let implied = Some(&implied).filter(|_| has_below);
         let plan = Plan {
             is_layer: true,
@@ -156,7 +157,9 @@ fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks:
             one_file_system: false,
         };
         let mut packer = Packer::new(writer, &plan);
-        packer.one(dir.as_fd(), b".", b"./")?;
+        if has_root {
+            packer.one(dir.as_fd(), b".", b"./")?;
+        }
         packer.contents(dir.as_fd(), b"")?;
         packer.finish()
     })

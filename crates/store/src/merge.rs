@@ -40,13 +40,13 @@ pub(crate) fn fill(
     has_below: bool,
 ) -> Result<BTreeSet<Vec<u8>>> {
     let target = tree::open_root(target).map_err(Error::file("opening", target))?;
-    let mut all_implied = BTreeSet::new();
+    let mut all_implied = BTreeSet::from([implied::ROOT_PATH.to_vec()]);
     for layer in layers {
         let layer = layer.as_ref();
         let source = tree::open_root(layer).map_err(Error::file("opening", layer))?;
         let implied = implied::read(layer.parent().unwrap_or(layer))?;
         let mut copy = Copy { marks, has_below, implied, all_implied, linked: HashMap::new() };
-        copy.directory(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, b"", 0, true)?;
+        copy.directory(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, b"", 0, false)?;
         all_implied = copy.all_implied;
     }
     Ok(all_implied)

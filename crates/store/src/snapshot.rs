@@ -30,6 +30,7 @@ use crate::db::{self, ImageRecord, Reading};
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
 use crate::image::ImageId;
+use crate::implied;
 use crate::merge;
 use crate::overlay;
 use crate::store::{Driver, INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
@@ -45,7 +46,10 @@ pub struct SnapshotOptions {
     pub ephemeral: bool,
 }
 
-/// What a snapshot is made of; its file is `record.json`.
+/// The file of a snapshot's record.
+pub(crate) const RECORD: &str = "record.json";
+
+/// What a snapshot is made of; its file is [`RECORD`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SnapshotRecord {
     /// The image that it was made from.
@@ -64,7 +68,7 @@ pub(crate) struct SnapshotRecord {
 impl SnapshotRecord {
     /// Reads the record of the snapshot in this directory; None if it is not complete.
     pub(crate) fn load(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join("record.json")).ok()?).ok()
+        serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()
     }
 }
 
@@ -244,7 +248,9 @@ impl Inner {
             merge::fill(&upper, &layers, self.marks, false)?;
         }
         // An overlay's root looks like its upper directory, so that one must look like the image's root.
-        let (mode, uid, gid) = match self.layer_dirs(&record.layers).first() {
+        let dirs = self.layer_dirs(&record.layers);
+        let says_so = |dir: &&PathBuf| dir.parent().is_some_and(implied::has_root);
+        let (mode, uid, gid) = match dirs.iter().find(says_so) {
             Some(top) => {
                 let top = fs::metadata(top).map_err(Error::file("reading", top))?;
                 (top.mode() & 0o7777, top.uid(), top.gid())
@@ -255,7 +261,7 @@ impl Inner {
         if (uid, gid) != (0, 0) {
             chown(&upper, Some(uid), Some(gid)).map_err(Error::file("creating", &upper))?;
         }
-        let path = dir.join("record.json");
+        let path = dir.join(RECORD);
         let bytes = serde_json::to_vec(record).map_err(|source| Error::Record { key: container.to_owned(), source })?;
         fs::write(&path, bytes).map_err(Error::file("writing", &path))
     }

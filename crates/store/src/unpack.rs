@@ -162,7 +162,7 @@ fn unpack_into_place<'a>(
     extracted.recorder.map_or(Ok(()), Recorder::finish).map_err(Error::file("writing", &records))?;
     (unpacked.diff_id, unpacked.tar_size) = (digest, length);
     (unpacked.size, unpacked.rebuilds) = (extracted.size, !extracted.has_replaced);
-    implied::write(&dir, &extracted.implied)?;
+    implied::write(&dir, &extracted.implied, extracted.has_root)?;
     Ok(unpacked)
 }
 
@@ -218,13 +218,16 @@ pub(crate) struct Extracted {
     has_replaced: bool,
     /// Directories that the stream did not mention.
     implied: BTreeSet<Vec<u8>>,
+    /// It mentioned the root.
+    has_root: bool,
     recorder: Option<Recorder>,
 }
 
 /// Unpacks a plain tar stream below a directory of a root, and reads the stream to its end.
 pub(crate) fn extract(mut reader: TarReader<impl BufRead>, root: OwnedFd, rules: Rules<'_>) -> Result<Extracted> {
     let tree = Tree::new(root, rules.base).map_err(Error::entry("open", display(rules.base)))?;
-    let mut extraction = Extraction { tree, rules, dirs: Vec::new(), dirs_size: 0, size: 0, has_replaced: false };
+    let mut extraction =
+        Extraction { tree, rules, dirs: Vec::new(), dirs_size: 0, size: 0, has_replaced: false, has_root: false };
     let mut count = 0;
     while let Some(entry) = reader.next_entry()? {
         count += 1;
@@ -234,9 +237,9 @@ pub(crate) fn extract(mut reader: TarReader<impl BufRead>, root: OwnedFd, rules:
         extraction.entry(&entry, &mut reader)?;
     }
     extraction.set_dir_times();
-    let Extraction { size, has_replaced, mut tree, .. } = extraction;
+    let Extraction { size, has_replaced, has_root, mut tree, .. } = extraction;
     let implied = std::mem::take(tree.implied());
-    Ok(Extracted { size, has_replaced, implied, recorder: reader.drain()? })
+    Ok(Extracted { size, has_replaced, implied, has_root, recorder: reader.drain()? })
 }
 
 struct Extraction<'a> {
@@ -248,6 +251,7 @@ struct Extraction<'a> {
     dirs_size: usize,
     size: u64,
     has_replaced: bool,
+    has_root: bool,
 }
 
 /// What the entry is about to take the place of.
@@ -279,6 +283,7 @@ impl Extraction<'_> {
         if self.rules.is_layer && entry.kind == EntryKind::Directory {
             let root = self.tree.top().try_clone_to_owned().map_err(Error::entry("open", "/"))?;
             dress_dir(root.as_fd(), b".", entry, self.owner(entry)).map_err(Error::entry("chmod", "/"))?;
+            self.has_root = true;
             self.remember(&CleanPath::default(), entry.mtime)?;
         }
         Ok(())

@@ -186,6 +186,22 @@ fn the_root_looks_like_the_images() {
     assert_eq!(fs::metadata(&root).unwrap().mode() & 0o7777, 0o1777);
     // An image's own link is no place for mount points.
     assert!(root.join("etc").is_symlink());
+    // A layer that does not mention the root leaves it as it is, one that does changes it.
+    fs::write(root.join("f"), b"x").unwrap();
+    let lease = test.store.lease();
+    let mut layers: Vec<Digest> =
+        test.store.image(&image).unwrap().layers.into_iter().map(|layer| layer.diff_id).collect();
+    layers.push(test.store.snapshot_commit(&lease, "c1").unwrap().diff_id);
+    let mode = |layers: &[Digest], id: &str| {
+        let image = test.image_of(&lease, layers.to_vec(), id);
+        test.store.snapshot_create(id, Some(&image), SnapshotOptions::default()).unwrap();
+        fs::metadata(path_of(&test.store.snapshot_mount(id).unwrap())).unwrap().mode() & 0o7777
+    };
+    assert_eq!(mode(&layers, "c2"), 0o1777);
+    let squashed = test.store.layers_squash(&lease, &layers, false).unwrap().diff_id;
+    assert_eq!(mode(&[squashed], "c3"), 0o1777);
+    layers.push(test.layer(&lease, &Tar::new().dir("./", 0o711).done()).diff_id);
+    assert_eq!(mode(&layers, "c4"), 0o711);
 }
 
 #[test]

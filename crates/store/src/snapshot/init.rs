@@ -123,7 +123,8 @@ impl Stack {
     /// mount points, and those that are only implied by some layer, with their parents.
     fn wanted(&self) -> BTreeMap<Vec<u8>, bool> {
         let mut wanted = BTreeMap::new();
-        for path in self.layers.iter().flat_map(|(_, implied)| implied) {
+        let implied = self.layers.iter().flat_map(|(_, implied)| implied);
+        for path in implied.filter(|path| *path != implied::ROOT_PATH) {
             let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
             wanted.extend(ends.chain([path.len()]).map(|end| (path[..end].to_vec(), false)));
         }

@@ -234,6 +234,12 @@ pub fn picture(root: &Path) -> Picture {
     let mut found = Picture::new();
     let mut inodes = HashMap::new();
     add(root, Path::new(""), &mut found, &mut inodes);
+    // An overlay tells how many names a file has in its layer, of which some may be hidden.
+    let mut names: HashMap<PathBuf, usize> = HashMap::new();
+    found.values().filter_map(|look| look.same_as.clone()).for_each(|first| *names.entry(first).or_default() += 1);
+    for look in found.values_mut() {
+        look.same_as.take_if(|first| names[first] == 1);
+    }
     found
 }
 
