@@ -64,7 +64,10 @@ async fn a_failed_start_says_why() {
 async fn stop_kill_pause_and_their_refusals() {
     let world = World::new().await;
     let engine = &world.engine;
-    let id = world.run("web", World::request(&["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.05; done"])).await;
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done";
+    let id = world.run("web", World::request(&["sh", "-c", script])).await;
+    // Before that a signal is nothing to the first process of a container.
+    world.says(&id, "ready").await;
     assert_eq!(engine.container_start(&id).await.unwrap_err().kind(), Kind::NotModified);
     let text =
         "cannot remove container \"/web\": container is running: stop the container before removing or force remove";

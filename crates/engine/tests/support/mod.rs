@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use api::container::{CreateRequest, HostConfig};
 use engine::{Engine, EngineConfig, RemoveOptions};
+use futures_util::StreamExt;
 use oci::Reference;
 use store::{NewImage, Store};
 
@@ -122,6 +123,17 @@ impl World {
         text.lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["log"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// Waits until the container has said this.
+    pub async fn says(&self, id: &str, wanted: &str) {
+        let options = engine::LogsOptions { stdout: true, follow: true, ..Default::default() };
+        let mut output = self.engine.container_logs(id, options).await.expect("its log").output;
+        let mut said = Vec::new();
+        while !String::from_utf8_lossy(&said).contains(wanted) {
+            let piece = tokio::time::timeout(Duration::from_secs(30), output.next()).await.expect("it says so in time");
+            said.extend_from_slice(&piece.expect("it goes on").expect("a piece of its log"));
+        }
     }
 
     /// Removes everything; panics when something stays behind.
