@@ -65,7 +65,7 @@ fn exec_into_a_container_that_waits_for_it() {
     }
     let found = attacker::stop(&bundle);
     assert_ne!(found["held"], ["0"], "the attacker saw the runtime at work");
-    assert_eq!(found["written"], ["0"]);
+    assert_eq!(found["written"], ["0"], "lengths of what was held: {:?}", found["lengths"]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn run_beside_a_container_that_waits_for_it() {
     }
     let found = attacker::stop(&first);
     assert_ne!(found["held"], ["0"], "the attacker saw the runtime at work");
-    assert_eq!(found["written"], ["0"]);
+    assert_eq!(found["written"], ["0"], "lengths of what was held: {:?}", found["lengths"]);
 }
 
 /// A library of the image cannot become part of the runtime, since it takes none.
