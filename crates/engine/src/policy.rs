@@ -80,7 +80,9 @@ struct Rule {
 
 impl Rule {
     fn fits(&self, operation: Operation, image: &Reference) -> bool {
-        let is = |pattern: &Option<String>, text| pattern.as_ref().is_none_or(|pattern| matches(pattern, text));
+        let is = |pattern: &Option<String>, text| {
+            pattern.as_ref().is_none_or(|pattern| oci::wildcard::matches(pattern, text))
+        };
         self.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
             && is(&self.registry, image.domain())
             && is(&self.repository, image.path())
@@ -161,42 +163,9 @@ pub(crate) fn check_run(named: Option<&Path>, store: &Store, name: &str, id: &Im
     verdict
 }
 
-/// Does a pattern fit the whole text? `*` stands for any characters, none and slashes too.
-fn matches(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let Some(last) = parts.next_back() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, text, expected) in [
-            ("docker.io", "docker.io", true),
-            ("docker.io", "docker.io.evil", false),
-            ("*", "", true),
-            ("*.example.com", "a.example.com", true),
-            ("*.example.com", "example.com", false),
-            ("team/*", "team/a/b", true),
-            ("a*b*c", "abc", true),
-            ("a*b*c", "axbxbxc", true),
-            ("a*bc*c", "abc", false),
-            ("", "a", false),
-        ] {
-            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
-        }
-    }
 
     #[test]
     fn the_first_rule_that_fits_decides() {

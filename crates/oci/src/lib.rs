@@ -12,6 +12,7 @@ pub mod media_type;
 pub mod mount;
 pub mod reference;
 pub mod spec;
+pub mod wildcard;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, Digester};
