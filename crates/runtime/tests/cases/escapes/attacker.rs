@@ -17,14 +17,21 @@ const STOP: &str = "data/stop";
 const REPORT: &str = "data/report";
 
 /// Makes the first process of a bundle this attacker.
-pub(super) fn equip(bundle: &mut Bundle, attack: &str) {
+///
+/// What is in `spared` may be written to by it: files of containers, which is no escape.
+pub(super) fn equip(bundle: &mut Bundle, attack: &str, spared: &[&Path]) {
     let copy = bundle.directory.join("attacker");
     copy_program(&std::env::current_exe().unwrap(), &copy);
     bundle.push(
         "/mounts",
         json!({"destination": "/attacker", "type": "bind", "source": copy, "options": ["bind", "ro"]}),
     );
-    bundle.set("/process/env", json!(["PATH=/bin", format!("ATTACK={attack}")]));
+    let spared: Vec<String> = spared
+        .iter()
+        .map(|path| fs::metadata(path).map(|found| format!("{}:{}", found.dev(), found.ino())).unwrap())
+        .collect();
+    bundle
+        .set("/process/env", json!(["PATH=/bin", format!("ATTACK={attack}"), format!("SPARED={}", spared.join(" "))]));
     bundle.args(&["/attacker", "escapes::attacker::inside", "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
 }
 
@@ -98,43 +105,49 @@ fn write_to(file: &File) -> bool {
     file.write_at(b"\x7f", 0).is_ok()
 }
 
+/// Descriptors of one file that are kept: the runtime's comes from a new mount each time, and some of them will do.
+const KEPT: usize = 32;
+
 /// CVE-2019-5736: gets hold of every program that another process executes, and writes to it: at once, and when nobody
 /// executes it any more.
+///
+/// Programs of other containers are held like the runtime's, but counted apart: whoever may do everything in the same
+/// process namespace may write to them, which shows that the attack works where nothing keeps it from working.
 fn programs() -> Vec<String> {
-    let mut known: HashSet<_> = ["/attacker", "/bin/busybox"]
+    let own: HashSet<_> = ["/attacker", "/bin/busybox"]
         .iter()
         .map(|path| fs::metadata(path).map(|found| (found.dev(), found.ino())).unwrap())
         .collect();
-    let mut held: Vec<OwnedFd> = Vec::new();
-    let mut written = 0;
+    let spared = std::env::var("SPARED").unwrap_or_default();
+    let is_spared = |(device, inode): (u64, u64)| spared.split(' ').any(|one| one == format!("{device}:{inode}"));
+    let mut held: HashMap<(u64, u64), Vec<OwnedFd>> = HashMap::new();
+    let mut written = [0; 2];
     for_every_process(|pid| {
         let path = format!("/proc/{pid}/exe");
         let Ok(program) = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { return };
-        let Some(which) = identity(&program) else { return };
-        if !known.contains(&which) && held.len() < 64 {
-            written += usize::from(OpenOptions::new().write(true).open(&path).is_ok_and(|file| write_to(&file)));
-            held.push(program);
-            // The same file comes from a new mount each time; some of them will do.
-            if held.len() == 64 {
-                known.insert(which);
-            }
+        let Some(which) = identity(&program).filter(|which| !own.contains(which)) else { return };
+        let same = held.entry(which).or_default();
+        if same.len() < KEPT {
+            let is_open = OpenOptions::new().write(true).open(&path).is_ok_and(|file| write_to(&file));
+            written[usize::from(is_spared(which))] += usize::from(is_open);
+            same.push(program);
         }
     });
     // All of them have ended.
-    for program in &held {
+    for (which, program) in held.iter().flat_map(|(which, same)| same.iter().map(move |program| (*which, program))) {
         let again = format!("/proc/self/fd/{}", program.as_raw_fd());
         let none = sys::mount::Attributes { set: 0, clear: sys::mount::Attributes::READ_ONLY };
+        let count = &mut written[usize::from(is_spared(which))];
         for _ in 0..2 {
-            written += usize::from(OpenOptions::new().write(true).open(&again).is_ok_and(|file| write_to(&file)));
-            written += usize::from(OpenOptions::new().append(true).open(&again).is_ok_and(|file| write_to(&file)));
+            *count += usize::from(OpenOptions::new().write(true).open(&again).is_ok_and(|file| write_to(&file)));
+            *count += usize::from(OpenOptions::new().append(true).open(&again).is_ok_and(|file| write_to(&file)));
             let _ = sys::mount::set_attributes(program.as_fd(), none, false);
             let _ = rustix::mount::mount_remount(&*again, rustix::mount::MountFlags::BIND, "");
         }
     }
-    // By their lengths it can be told afterwards which programs they were.
-    let length = |program: &OwnedFd| rustix::fs::fstat(program).map_or(-1, |found| found.st_size).to_string();
-    let lengths: Vec<String> = held.iter().map(length).collect();
-    vec![format!("held {}", held.len()), format!("written {written}"), format!("lengths {}", lengths.join(" "))]
+    let [written, spared_written] = written;
+    let kept: usize = held.iter().filter(|(which, _)| !is_spared(**which)).map(|(_, same)| same.len()).sum();
+    vec![format!("held {kept}"), format!("written {written}"), format!("written-spared {spared_written}")]
 }
 
 /// CVE-2016-9962: looks into every process that is not yet the container's program.

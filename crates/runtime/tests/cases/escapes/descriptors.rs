@@ -172,7 +172,7 @@ fn hooks_inherit_nothing() {
 fn a_process_on_its_way_in_shows_nothing() {
     for own_user in [false, true] {
         let mut bundle = Bundle::new("fd-race");
-        attacker::equip(&mut bundle, "neighbours");
+        attacker::equip(&mut bundle, "neighbours", &[]);
         if own_user {
             let rights =
                 json!(["CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL"]);

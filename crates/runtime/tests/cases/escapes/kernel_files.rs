@@ -76,7 +76,7 @@ fn a_part_of_procfs_is_not_procfs() {
 #[test]
 fn no_file_of_the_kernel_is_writable() {
     let mut bundle = Bundle::new("kf-write");
-    attacker::equip(&mut bundle, "kernel files");
+    attacker::equip(&mut bundle, "kernel files", &[]);
     bundle.create();
     bundle.start();
     let found = attacker::report(&bundle);
@@ -90,7 +90,7 @@ fn no_file_of_the_kernel_is_writable() {
 fn the_release_agent_is_out_of_reach() {
     for (own, rights) in [(true, false), (true, true), (false, false)] {
         let mut bundle = Bundle::new("kf-agent");
-        attacker::equip(&mut bundle, "cgroups");
+        attacker::equip(&mut bundle, "cgroups", &[]);
         let options = json!(["nosuid", "noexec", "nodev"]);
         bundle.push(
             "/mounts",

@@ -49,7 +49,7 @@ fn limits_hold_the_program_and_not_the_runtime() {
 #[test]
 fn limits_that_a_neighbour_changes() {
     let mut bundle = Bundle::new("rt-prlimit");
-    attacker::equip(&mut bundle, "limits");
+    attacker::equip(&mut bundle, "limits", &[]);
     bundle.set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 512, "hard": 512}]));
     attacker::start(&bundle);
     for _ in 0..rounds(40) {
