@@ -23,11 +23,12 @@ pub(crate) mod store;
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, TryStreamExt};
 use oci::digest::Digest;
 use oci::manifest::{Document, Index, ManifestError};
 use oci::{Descriptor, Manifest, Platform, media_type};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) use self::content::Content;
 pub(crate) use self::remote::Pushing;
@@ -52,8 +53,9 @@ pub(crate) trait Source: Sync {
     /// The bytes of a blob from this one on.
     fn open(&self, blob: &Descriptor, offset: u64) -> impl Future<Output = Result<Content>> + Send;
 
-    /// The blob that a layer is, when the destination has none of its choices. A layer that was made here becomes one now.
-    fn settle(&self, layer: &Layer) -> impl Future<Output = Result<Descriptor>> + Send;
+    /// The blob that a layer is, when the destination has none of its choices. A layer that was made here becomes one
+    /// now, and goes through `tap` meanwhile; of what is a blob already nothing does.
+    fn settle(&self, layer: &Layer, tap: Option<Tap>) -> impl Future<Output = Result<Descriptor>> + Send;
 }
 
 /// Where an image is copied to.
@@ -110,6 +112,16 @@ pub(crate) struct Layer {
     pub(crate) choices: Vec<Choice>,
     /// Digest of the plain tar, where the source knows it.
     pub(crate) diff_id: Option<Digest>,
+}
+
+/// Where the bytes of a blob go while it is made. It is made to its end whether anybody listens or not.
+pub(crate) type Tap = mpsc::Sender<Made>;
+
+/// A piece of a blob that is being made.
+pub(crate) struct Made {
+    pub(crate) bytes: Bytes,
+    /// How far it is with what it is made of, in bytes, and of how many.
+    pub(crate) position: (u64, u64),
 }
 
 /// A blob that a layer may be.

@@ -44,7 +44,7 @@ pub async fn offer(store: &Store, id: &ImageId) -> Result<Offer> {
     let image = source.image_for_registry(id).await?;
     let mut layers = Vec::new();
     for layer in &image.layers {
-        layers.push(source.settle(layer).await?);
+        layers.push(source.settle(layer, None).await?);
     }
     let named = |layers: &[Descriptor]| layers.iter().map(|layer| layer.digest.clone()).collect::<Vec<_>>();
     let as_it_came = image.manifest.as_ref().filter(|_| {

@@ -56,11 +56,7 @@ async fn an_image_made_here_gets_the_same_digest_every_time() {
     for _ in 0..2 {
         let store = TestStore::new();
         let made = image(7, 1, 300_000);
-        let lease = store.store.lease();
-        store.store.layer_import(&lease, None, made.layers[0].tar.as_slice()).unwrap();
-        let new = store::NewImage { config: made.config, tags: vec![name.parse().unwrap()], ..Default::default() };
-        store.store.image_create(&lease, new).unwrap();
-        drop(lease);
+        support::make(&store.store, &made, &name);
         digests.push(push(&name, &store.store).await.0.unwrap()[0].digest.clone());
         let (_, lines) = push(&name, &store.store).await;
         assert!(lines.iter().any(|line| line.ends_with("Layer already exists")), "{lines:?}");

@@ -21,7 +21,7 @@ use crate::changes::{ChangeKind, PathChange};
 use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
-use crate::gzip::gzip;
+use crate::gzip::gzip_watched;
 use crate::implied;
 use crate::layer::{self, Layer, is_plain};
 use crate::lease::Lease;
@@ -89,14 +89,15 @@ impl Store {
     }
 
     /// The blob of a layer as it goes to a registry. That is the one it came as; otherwise it is compressed now, and
-    /// kept for the next time.
-    pub fn layer_blob(&self, lease: &Lease, diff_id: &Digest) -> Result<Descriptor> {
+    /// kept for the next time. Then `made` sees its bytes while they are made, each time with the number of bytes of
+    /// the tar that were read so far.
+    pub fn layer_blob(&self, lease: &Lease, diff_id: &Digest, made: impl FnMut(&[u8], u64)) -> Result<Descriptor> {
         let held = self.layer_hold(lease, diff_id)?.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
         if let Some(blob) = held.blob.filter(|blob| !is_plain(&blob.media_type)) {
             return Ok(blob);
         }
         let mut file = BlobFile::create(&self.0)?;
-        gzip(self.layer_tar(diff_id)?, &mut file)?;
+        gzip_watched(self.layer_tar(diff_id)?, &mut file, made)?;
         let digest = file.digester.clone().finish();
         let descriptor = Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, file.size);
         self.0.change(|change| {

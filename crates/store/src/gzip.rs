@@ -7,6 +7,7 @@
 //! The result is an ordinary gzip file with one member, the same for the same bytes whatever the number of threads: a
 //! layer that is compressed again has the digest that it had.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -36,6 +37,43 @@ struct Job {
 struct Done {
     deflated: Vec<u8>,
     crc: Crc,
+}
+
+/// The same as [`gzip`]. `made` sees what is written, each time with the number of bytes that were read so far.
+pub(crate) fn gzip_watched(source: impl Read, target: impl Write, made: impl FnMut(&[u8], u64)) -> Result<()> {
+    let read = Cell::new(0);
+    gzip(Counted { source, read: &read }, Watched { target, made, read: &read })
+}
+
+struct Counted<'a, R> {
+    source: R,
+    read: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.read.set(self.read.get() + length as u64);
+        Ok(length)
+    }
+}
+
+struct Watched<'a, W, F> {
+    target: W,
+    made: F,
+    read: &'a Cell<u64>,
+}
+
+impl<W: Write, F: FnMut(&[u8], u64)> Write for Watched<'_, W, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.target.write(bytes)?;
+        (self.made)(bytes.get(..length).unwrap_or(bytes), self.read.get());
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
+    }
 }
 
 /// Compresses a stream to its end. Fails with [`Error::Read`] or [`Error::Write`], by whose end it was.
@@ -137,6 +175,18 @@ mod tests {
             flate2::read::GzDecoder::new(&once[..]).read_to_end(&mut back).unwrap();
             assert!(back == plain);
         }
+    }
+
+    #[test]
+    fn what_is_made_is_seen() {
+        let (mut written, mut seen, mut read) = (Vec::new(), Vec::new(), 0);
+        gzip_watched(&noise(2 * BLOCK + 7)[..], &mut written, |bytes, so_far| {
+            seen.extend_from_slice(bytes);
+            assert!(so_far >= read);
+            read = so_far;
+        })
+        .unwrap();
+        assert!(seen == written && read == 2 * BLOCK as u64 + 7);
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn work(store: &Store, round: u32) -> store::Result<()> {
     };
     let committed = store.image_create(&lease, committed)?;
     if round.is_multiple_of(2) {
-        store.layer_blob(&lease, &layer.diff_id)?;
+        store.layer_blob(&lease, &layer.diff_id, |_, _| {})?;
     }
     drop(lease);
     store.snapshot_remove(&id)?;

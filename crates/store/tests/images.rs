@@ -270,7 +270,7 @@ fn what_came_goes_out_bit_for_bit() {
     assert_eq!(test.store.image_config_bytes(&id).unwrap(), config);
     assert_eq!(test.store.blob_read(id.digest(), 10_000).unwrap(), config);
     let again = test.store.lease();
-    assert_eq!(test.store.layer_blob(&again, &layer.diff_id).unwrap().digest, Digest::of(&blob));
+    assert_eq!(test.store.layer_blob(&again, &layer.diff_id, |_, _| {}).unwrap().digest, Digest::of(&blob));
     assert!(matches!(test.store.blob_read(&digest, 3), Err(Error::TooLarge { .. })));
     assert!(matches!(test.store.blob_read(&Digest::of(b"no"), 3), Err(Error::NoSuchBlob(_))));
     drop(again);

@@ -129,8 +129,8 @@ fn commit_and_push_give_the_same_tree() {
     assert_eq!(changes(&test, "c2"), []);
 
     // Compressed for a registry once, and kept; another store gets the same layer from it.
-    let blob = test.store.layer_blob(&lease, &layer.diff_id).unwrap();
-    assert_eq!(test.store.layer_blob(&lease, &layer.diff_id).unwrap(), blob);
+    let blob = test.store.layer_blob(&lease, &layer.diff_id, |_, _| {}).unwrap();
+    assert_eq!(test.store.layer_blob(&lease, &layer.diff_id, |_, _| {}).unwrap(), blob);
     let bytes = test.store.blob_read(&blob.digest, 1 << 20).unwrap();
     assert_eq!(Digest::of(&bytes), blob.digest);
     let other = TestStore::new();

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::content::{Feed, pause};
 use super::flight::Flights;
-use super::{Choice, Content, Destination, Image, Layer, Source, type_of};
+use super::{Choice, Content, Destination, Image, Layer, Made, Source, Tap, type_of};
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus, Sender};
 use crate::remote::{Fetched, Mount, Remote, Session, retry};
@@ -34,7 +34,7 @@ impl Source for Remote {
         Ok(Content::Web { response: body.response, skip })
     }
 
-    async fn settle(&self, layer: &Layer) -> Result<Descriptor> {
+    async fn settle(&self, layer: &Layer, _: Option<Tap>) -> Result<Descriptor> {
         // A manifest in a registry names each layer as one blob.
         layer.choices.first().map(|choice| choice.blob.clone()).ok_or(Error::UnknownBlob)
     }
@@ -104,11 +104,12 @@ impl Destination for Pushing<'_> {
             }
             Mounted::No(session) => session,
         };
-        let blob = source.settle(layer).await?;
+        let (blob, begun) = self.make(source, layer, begun, progress).await?;
+        let is_begun = begun.as_ref().is_some_and(|session| session.offset > 0);
         let is_new = layer.choices.iter().all(|choice| choice.blob.digest != blob.digest);
         let key = format!("{}/{}@{}", self.remote.domain, self.remote.path, blob.digest);
         let turn = self.flights.board(key, progress).await?;
-        if (is_new || turn.waited) && self.remote.has_blob(&blob.digest).await? {
+        if (is_new && !is_begun || turn.waited) && self.remote.has_blob(&blob.digest).await? {
             progress.state(LayerStatus::LayerAlreadyExists).await?;
             return Ok(blob);
         }
@@ -165,6 +166,59 @@ impl Pushing<'_> {
             }
         }
         Ok(Mounted::No(begun))
+    }
+
+    /// The blob of a layer. One that has to be made is sent meanwhile: what became of that is an upload, from whose offset
+    /// on the rest is to be sent.
+    async fn make<S: Source>(
+        &self,
+        source: &S,
+        layer: &Layer,
+        begun: Option<Session>,
+        progress: &LayerProgress,
+    ) -> Result<(Descriptor, Option<Session>)> {
+        let Some(diff_id) = &layer.diff_id else { return Ok((source.settle(layer, None).await?, begun)) };
+        // Whoever wants the same layer elsewhere waits, and finds it made.
+        let turn = self.flights.board(format!("blob of {diff_id}"), progress).await?;
+        let (tap, made) = mpsc::channel(QUEUE);
+        let (blob, sent) =
+            tokio::join!(source.settle(layer, Some(tap)), self.send_unmeasured(begun, made, turn.voice(progress)));
+        Ok((blob?, sent))
+    }
+
+    /// Sends what comes, until no more does. Without any it begins nothing, and a failure is no more than an upload that
+    /// is not complete: when the blob is made its bytes can be read again.
+    async fn send_unmeasured(
+        &self,
+        begun: Option<Session>,
+        mut made: mpsc::Receiver<Made>,
+        progress: LayerProgress,
+    ) -> Option<Session> {
+        let Some(first) = made.recv().await else { return begun };
+        let session = match begun {
+            Some(session) => session,
+            None => self.remote.begin_upload().await.ok()?,
+        };
+        let (sender, pieces) = mpsc::channel(QUEUE);
+        let feeding = async move {
+            let mut next = Some(first);
+            while let Some(Made { bytes, position: (current, total) }) = next {
+                if sender.send(Ok(bytes)).await.is_err() {
+                    return;
+                }
+                progress.count(LayerStatus::Pushing { current, total });
+                next = made.recv().await;
+            }
+        };
+        // An upload that fails lets go of the pieces, with which the feeding ends, and the making goes on alone.
+        let (sent, ()) = tokio::join!(self.remote.patch(session.clone(), None, pieces), feeding);
+        match sent {
+            Ok(session) => Some(session),
+            Err(error) => {
+                tracing::info!(%error, "upload of what is being made broke off");
+                self.remote.resume_upload(&session).await
+            }
+        }
     }
 
     /// Sends an image configuration, or what stands in its place in an artifact.
@@ -237,7 +291,7 @@ impl Pushing<'_> {
                 feed = Feed::new(source, &self.remote.options, blob, progress, session.offset);
             }
             let here = session.clone();
-            session = pump(&mut feed, length, progress, |pieces| self.remote.patch(here, length, pieces)).await?;
+            session = pump(&mut feed, length, progress, |pieces| self.remote.patch(here, Some(length), pieces)).await?;
         }
         self.remote.finish_upload(&session, &blob.digest).await
     }

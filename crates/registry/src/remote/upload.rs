@@ -8,11 +8,12 @@
 //!
 //! GET   <Location>                                       204: Range, how much came before the connection broke
 //! PATCH <Location>  Content-Range                        202: a further piece, for the rest or where one is too large
+//! PATCH <Location>                                       202: all of it while it is made, of a length that nobody knows
 //! PUT   <Location>?digest=<digest>                       201: and the end
 //! ```
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -99,18 +100,21 @@ impl Remote {
     /// Sends the whole blob with one request.
     pub(crate) async fn put_whole(&self, session: Session, digest: &Digest, size: u64, pieces: Pieces) -> Result<()> {
         let request = session.put(digest).header(CONTENT_LENGTH, HeaderValue::from(size));
-        self.send_body(request, size, pieces).await?.success().await.map(drop)
+        self.send_body(request, Some(size), pieces).await?.0.success().await.map(drop)
     }
 
-    /// Sends a further part of the blob.
-    pub(crate) async fn patch(&self, session: Session, length: u64, pieces: Pieces) -> Result<Session> {
-        let (start, end) = (session.offset, session.offset + length.saturating_sub(1));
-        let range = HeaderValue::try_from(format!("{start}-{end}")).map_err(|_| Error::Task)?;
-        let request = Request::new(Method::PATCH, session.url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
-            .header(CONTENT_RANGE, range)
-            .header(CONTENT_LENGTH, HeaderValue::from(length));
-        let response = self.send_body(request, length, pieces).await?.success().await?;
+    /// Sends a further part of the blob: so many bytes, or as many as come.
+    pub(crate) async fn patch(&self, session: Session, length: Option<u64>, pieces: Pieces) -> Result<Session> {
+        let mut request = Request::new(Method::PATCH, session.url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        let start = session.offset;
+        if let Some(length) = length {
+            let range = format!("{start}-{}", start + length.saturating_sub(1));
+            let range = HeaderValue::try_from(range).map_err(|_| Error::Task)?;
+            request = request.header(CONTENT_RANGE, range).header(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        let (response, length) = self.send_body(request, length, pieces).await?;
+        let response = response.success().await?;
         let moved = session.moved(&response).ok_or_else(no_location)?;
         // A registry that kept less than it was sent says so; one that says nothing kept all.
         Ok(Session { offset: if response.header("range").is_empty() { start + length } else { moved.offset }, ..moved })
@@ -133,19 +137,22 @@ impl Remote {
         self.send(request).await?.success().await.map(drop)
     }
 
-    /// Sends a request whose body comes piece by piece. What has no limit in all has one between two pieces.
-    async fn send_body(&self, mut request: Request, length: u64, pieces: Pieces) -> Result<Response> {
+    /// Sends a request whose body comes piece by piece, and counts its bytes. What has no limit in all has one between two
+    /// pieces.
+    async fn send_body(&self, mut request: Request, length: Option<u64>, pieces: Pieces) -> Result<(Response, u64)> {
         let clock = Arc::new(Clock::default());
         let moved = Arc::clone(&clock);
         request.body = Some(Body::wrap_stream(stream::unfold(pieces, move |mut pieces| {
             let moved = Arc::clone(&moved);
             moved.touch();
             async move {
-                let piece = pieces.recv().await?;
-                if let Ok(bytes) = &piece {
-                    moved.add(bytes.len() as u64);
+                let piece = pieces.recv().await;
+                match &piece {
+                    Some(Ok(bytes)) => moved.add(bytes.len() as u64),
+                    Some(Err(_)) => {}
+                    None => moved.end(),
                 }
-                Some((piece, pieces))
+                Some((piece?, pieces))
             }
         })));
         // The clock below is the limit.
@@ -153,7 +160,8 @@ impl Remote {
         let send = self.send(request);
         tokio::pin!(send);
         loop {
-            let limit = if clock.sent() >= length { self.options.upload_timeout } else { self.options.stall_timeout };
+            let is_sent = clock.ended() || length.is_some_and(|length| clock.sent() >= length);
+            let limit = if is_sent { self.options.upload_timeout } else { self.options.stall_timeout };
             let Some(left) = limit.checked_sub(clock.idle()).filter(|left| !left.is_zero()) else {
                 return Err(Error::Body("i/o timeout".into()));
             };
@@ -163,7 +171,7 @@ impl Remote {
                     return match response.status() {
                         // Told apart from other refusals, since smaller requests may help.
                         StatusCode::PAYLOAD_TOO_LARGE => Err(Error::too_large_a_request()),
-                        _ => Ok(response),
+                        _ => Ok((response, clock.sent())),
                     };
                 }
                 () = tokio::time::sleep(left) => {}
@@ -224,6 +232,7 @@ struct Clock {
     start: OnceLock<Instant>,
     moved_ms: AtomicU64,
     sent: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl Clock {
@@ -238,6 +247,14 @@ impl Clock {
     fn add(&self, bytes: u64) {
         self.moved_ms.store(u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn sent(&self) -> u64 {

@@ -187,10 +187,32 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         }
         entry.push_str(value);
     }
-    let length = headers.get("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
+    let body = match headers.get("content-length") {
+        None if headers.contains_key("transfer-encoding") => read_chunks(stream).await?,
+        length => {
+            let mut body = vec![0; length.and_then(|value| value.parse().ok()).unwrap_or(0)];
+            stream.read_exact(&mut body).await.ok()?;
+            body
+        }
+    };
     Some(Request { method, path, headers, body })
+}
+
+/// A body whose length nobody knew before (RFC 9112, section 7.1).
+async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let (start, length) = (body.len(), usize::from_str_radix(line.trim_end(), 16).ok()?);
+        // Each chunk ends with CR and LF, and so does the empty one that is the last.
+        body.resize(start + length + 2, 0);
+        stream.read_exact(&mut body[start..]).await.ok()?;
+        body.truncate(start + length);
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }
 
 /// Whether the connection can go on.

@@ -108,10 +108,29 @@ pub async fn pull(name: &str, store: &Store) -> (Result<Pulled, Error>, Vec<Stri
     pull_with(&client(), name, store, &Credentials::Anonymous).await
 }
 
+/// An image that was made here, in layers that were never compressed, under a name.
+pub fn make(store: &Store, made: &image::Image, name: &str) {
+    let lease = store.lease();
+    for layer in &made.layers {
+        store.layer_import(&lease, None, layer.tar.as_slice()).unwrap();
+    }
+    let tags = vec![name.parse().unwrap()];
+    let new = store::NewImage { config: made.config.clone(), tags, ..Default::default() };
+    store.image_create(&lease, new).unwrap();
+}
+
 pub async fn push(name: &str, store: &Store) -> (Result<Vec<registry::Pushed>, Error>, Vec<String>) {
+    push_with(&client(), name, store).await
+}
+
+pub async fn push_with(
+    client: &Client,
+    name: &str,
+    store: &Store,
+) -> (Result<Vec<registry::Pushed>, Error>, Vec<String>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let lines = lines(receiver);
-    let pushed = client().push(&[name.parse().unwrap()], &Credentials::Anonymous, store, &sender).await;
+    let pushed = client.push(&[name.parse().unwrap()], &Credentials::Anonymous, store, &sender).await;
     drop(sender);
     (pushed, lines.await.unwrap())
 }

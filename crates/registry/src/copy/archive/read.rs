@@ -12,7 +12,7 @@ use oci::{Descriptor, ImageConfig, Manifest, Reference, media_type};
 use serde::Deserialize;
 use store::{Lease, Store};
 
-use super::super::{Choice, Content, Image, Layer, Platforms, Source, Tree, best_match, check_is_image, parse};
+use super::super::{Choice, Content, Image, Layer, Platforms, Source, Tap, Tree, best_match, check_is_image, parse};
 use super::blob_name;
 use crate::blocking;
 use crate::error::{Error, Result};
@@ -294,7 +294,7 @@ impl Source for Layout {
         blocking(move || Content::of_blob(store.blob_open(&wanted)?, offset)).await
     }
 
-    async fn settle(&self, layer: &Layer) -> Result<Descriptor> {
+    async fn settle(&self, layer: &Layer, _: Option<Tap>) -> Result<Descriptor> {
         layer.choices.first().map(|choice| choice.blob.clone()).ok_or(Error::UnknownBlob)
     }
 }

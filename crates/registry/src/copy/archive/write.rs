@@ -57,7 +57,7 @@ impl Destination for Archive {
     async fn parts<S: Source>(&self, source: &S, image: &Image) -> Result<Vec<Descriptor>> {
         let mut parts = Vec::new();
         for layer in &image.layers {
-            parts.push(source.settle(layer).await?);
+            parts.push(source.settle(layer, None).await?);
         }
         Ok(parts)
     }

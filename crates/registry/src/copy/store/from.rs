@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::io;
 
+use bytes::Bytes;
 use oci::digest::Digest;
 use oci::manifest::{Document, MAX_SIZE};
 use oci::{Descriptor, Manifest, Reference, media_type};
 use store::{ImageId, Lease, Store};
 
-use super::super::{Choice, Content, Image, Layer, Platforms, Source, Tree, parse};
+use super::super::{Choice, Content, Image, Layer, Made, Platforms, Source, Tap, Tree, parse};
 use crate::blocking;
 use crate::error::{Error, Result};
 use crate::remote::Fetched;
@@ -133,7 +134,7 @@ impl Source for Stored {
     }
 
     /// A blob that is in the store: one that came, or one that is made now.
-    async fn settle(&self, layer: &Layer) -> Result<Descriptor> {
+    async fn settle(&self, layer: &Layer, tap: Option<Tap>) -> Result<Descriptor> {
         let (store, lease, layer) = (self.store.clone(), self.lease.clone(), layer.clone());
         blocking(move || {
             for Choice { blob, .. } in &layer.choices {
@@ -142,7 +143,7 @@ impl Source for Stored {
                 }
             }
             match &layer.diff_id {
-                Some(diff_id) => gzip_blob(&store, &lease, diff_id),
+                Some(diff_id) => gzip_blob(&store, &lease, diff_id, tap),
                 None => Err(Error::UnknownBlob),
             }
         })
@@ -242,8 +243,14 @@ fn indexes_of(store: &Store, id: &ImageId) -> Result<Vec<(Reference, Fetched)>> 
 }
 
 /// The layer as a gzip blob: the one that it came as, or one that is made now.
-fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest) -> Result<Descriptor> {
-    let blob = store.layer_blob(lease, diff_id)?;
+fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest, mut tap: Option<Tap>) -> Result<Descriptor> {
+    let total = store.layer_hold(lease, diff_id)?.map_or(0, |layer| layer.tar_size);
+    let blob = store.layer_blob(lease, diff_id, |bytes, read| {
+        tap.take_if(|tap| {
+            let made = Made { bytes: Bytes::copy_from_slice(bytes), position: (read, total) };
+            tap.blocking_send(made).is_err()
+        });
+    })?;
     if blob.media_type.ends_with("gzip") {
         return Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, blob.digest, blob.size));
     }

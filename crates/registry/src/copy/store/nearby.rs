@@ -4,7 +4,7 @@ use oci::digest::Digest;
 use oci::{Descriptor, Manifest};
 use store::Store;
 
-use super::super::{Content, Image, Layer, Source};
+use super::super::{Content, Image, Layer, Source, Tap};
 use crate::blocking;
 use crate::error::Result;
 use crate::remote::{Fetched, Remote};
@@ -37,7 +37,7 @@ impl Source for Nearby<'_> {
         self.remote.open(blob, offset).await
     }
 
-    async fn settle(&self, layer: &Layer) -> Result<Descriptor> {
-        self.remote.settle(layer).await
+    async fn settle(&self, layer: &Layer, tap: Option<Tap>) -> Result<Descriptor> {
+        self.remote.settle(layer, tap).await
     }
 }
