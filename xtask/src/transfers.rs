@@ -136,14 +136,15 @@ type Step = fn(&Engine, &mut Registries, usize) -> Result<(), String>;
 struct Registries {
     source: Registry,
     target: Registry,
+    /// What images are imported from.
+    rootfs: String,
 }
 
-const ROWS: [(&str, Step, Step); 6] = [
+const ROWS: [(&str, Step, Step); 7] = [
     ("pull", remove, |engine, registries, _| pull(engine, &registries.source.name("image"))),
-    ("push", before_push, |engine, registries, round| {
-        engine.docker(&["push", "-q", &registries.target.name(&format!("image:{round}"))]).map(drop)
-    }),
-    ("save", nothing, |engine, registries, _| {
+    ("push of what was pulled", before_push, push),
+    ("push of what was imported", before_first_push, push),
+    ("save", present, |engine, registries, _| {
         engine.docker(&["save", "-o", &engine.archive(), &registries.source.name("image")]).map(drop)
     }),
     ("load", remove, |engine, _, _| engine.docker(&["load", "-i", &engine.archive()]).map(drop)),
@@ -153,12 +154,16 @@ const ROWS: [(&str, Step, Step); 6] = [
     ("10 pulls at once", remove, pull_all),
 ];
 
-fn nothing(_: &Engine, _: &mut Registries, _: usize) -> Result<(), String> {
-    Ok(())
+fn present(engine: &Engine, registries: &mut Registries, _: usize) -> Result<(), String> {
+    pull(engine, &registries.source.name("image"))
 }
 
 fn pull(engine: &Engine, name: &str) -> Result<(), String> {
     engine.docker(&["pull", "-q", name]).map(drop)
+}
+
+fn push(engine: &Engine, registries: &mut Registries, round: usize) -> Result<(), String> {
+    engine.docker(&["push", "-q", &registries.target.name(&format!("image:{round}"))]).map(drop)
 }
 
 fn remove(engine: &Engine, registries: &mut Registries, round: usize) -> Result<(), String> {
@@ -184,6 +189,13 @@ fn before_push(engine: &Engine, registries: &mut Registries, round: usize) -> Re
     engine.docker(&["tag", &from, &to]).map(drop)
 }
 
+/// A layer that was never compressed.
+fn before_first_push(engine: &Engine, registries: &mut Registries, round: usize) -> Result<(), String> {
+    remove(engine, registries, round)?;
+    registries.target.start()?;
+    engine.docker(&["import", &registries.rootfs, &registries.target.name(&format!("image:{round}"))]).map(drop)
+}
+
 fn standing(engine: &Engine, registries: &mut Registries, _: usize) -> Result<(), String> {
     engine.quietly(&["rm", "-f", "transfers"]);
     let image = registries.source.name("image");
@@ -205,9 +217,9 @@ fn pull_all(engine: &Engine, registries: &mut Registries, _: usize) -> Result<()
 }
 
 /// Puts the images into the first registry: one, and ten that share it and have a layer of a megabyte more.
-fn prepare(engine: &Engine, registries: &mut Registries, rootfs: &Path) -> Result<(), String> {
+fn prepare(engine: &Engine, registries: &mut Registries) -> Result<(), String> {
     let base = registries.source.name("image");
-    engine.docker(&["import", &rootfs.display().to_string(), &base])?;
+    engine.docker(&["import", &registries.rootfs, &base])?;
     engine.docker(&["push", "-q", &base])?;
     for n in 0..MANY {
         let name = registries.source.name(&format!("many:{n}"));
@@ -237,8 +249,9 @@ fn measure(options: &Options, folder: &Path) -> Result<(), String> {
     };
     let engines = [engine(&options.ours, "ours")?, engine(&options.peer, "peer")?];
     let [source, target] = PORTS.map(|port| Registry::new(port, folder));
-    let mut registries = Registries { source: source?, target: target? };
-    prepare(&engines[0], &mut registries, &options.rootfs)?;
+    let rootfs = options.rootfs.display().to_string();
+    let mut registries = Registries { source: source?, target: target?, rootfs };
+    prepare(&engines[0], &mut registries)?;
     println!("| row | {} | {} | share |\n|---|---|---|---|", options.ours, options.peer);
     for (name, before, timed) in ROWS.iter().filter(|(name, ..)| name.contains(&options.only)) {
         let mut times = [Vec::new(), Vec::new()];
