@@ -256,7 +256,27 @@ fn too_many_entries() {
     let error = test.store.layer_import(&lease, None, endless(&Tar::new().dir("d", 0o755).done())).unwrap_err();
     assert!(error.to_string().starts_with("the layer has more than 6"), "{error}");
     assert!(error.to_string().ends_with("directories, which is refused"), "{error}");
+    // And of those that are only implied: two thousand by each name.
+    let deep = |n: usize| format!("{n}/{}x", "a/".repeat(2000)).into_bytes();
+    let names = (0..20).fold(Tar::new(), |tar, n| tar.pax(&[("path", &deep(n))]).file("short", b"")).done();
+    let error = test.store.layer_import(&lease, None, &names[..]).unwrap_err();
+    assert!(error.to_string().ends_with("directories, which is refused"), "{error}");
     assert_eq!(test.leftovers(), Vec::<String>::new());
+}
+
+/// Of several PAX headers before an entry the last one counts, so that none adds to what is held in memory.
+#[test]
+fn headers_do_not_add_up() {
+    let test = TestStore::new();
+    let tar = Tar::new()
+        .pax(&[("SCHILY.xattr.user.first", b"1"), ("mtime", b"5")])
+        .pax(&[("SCHILY.xattr.user.second", b"2")])
+        .file("f", b"x")
+        .done();
+    let lease = test.store.lease();
+    let file = test.layer_files(&test.layer(&lease, &tar).diff_id).join("f");
+    assert_eq!(xattrs(&file).into_keys().collect::<Vec<_>>(), [b"user.second"]);
+    assert_eq!(file.metadata().unwrap().mtime(), 1_500_000_000);
 }
 
 #[test]
