@@ -47,9 +47,9 @@ impl Engine {
     /// What is at a path of a container; the last component is not followed.
     pub async fn archive_stat(&self, name: &str, path: &str) -> Result<PathStat> {
         let (container, wanted, asked) = (self.container(name)?, path.to_owned(), name.to_owned());
-        let store = self.store.clone();
+        let (store, share) = (self.store.clone(), container.share_root().await);
         self.blocking(move || {
-            View::of(&store, &container)?.with(move |root| {
+            View::of(&store, &container, share)?.with(move |root| {
                 archive::stat(root, &wanted).map(api_stat).map_err(|error| explain(error, &wanted, &asked))
             })
         })
@@ -60,11 +60,11 @@ impl Engine {
     pub async fn archive_get(&self, name: &str, path: &str) -> Result<(PathStat, ByteStream)> {
         let (container, wanted, asked) = (self.container(name)?, path.to_owned(), name.to_owned());
         let record = container.record();
-        let store = self.store.clone();
+        let (store, share) = (self.store.clone(), container.share_root().await);
         let (known, answer) = tokio::sync::oneshot::channel();
         let (mut writer, stream) = flow::outwards();
         tokio::task::spawn_blocking(move || {
-            let opened = View::of(&store, &container);
+            let opened = View::of(&store, &container, share);
             let mut known = Some(known);
             let packed = opened.and_then(|view| {
                 view.with(|root| {
@@ -101,11 +101,11 @@ impl Engine {
     ) -> Result<()> {
         let (container, wanted, asked) = (self.container(name)?, path.to_owned(), name.to_owned());
         let record = container.record();
-        let store = self.store.clone();
+        let (store, share) = (self.store.clone(), container.share_root().await);
         let (reader, feeding) = flow::inwards(body);
         let unpacked = self.blocking(move || {
             let record = container.record();
-            View::of(&store, &container)?.with(move |root| {
+            View::of(&store, &container, share)?.with(move |root| {
                 let target = archive::open_target(root, &wanted).map_err(|error| explain(error, &wanted, &asked))?;
                 check_writable(&record, &target.path)?;
                 let owner = if options.copy_uid_gid { owner(&record, root)? } else { None };
@@ -135,9 +135,9 @@ impl Engine {
             }
             _ => {}
         }
-        let store = self.store.clone();
+        let (store, share) = (self.store.clone(), container.share_root().await);
         let opened = container.clone();
-        let root = self.blocking(move || View::bare(&store, &opened)).await?;
+        let root = self.blocking(move || View::bare(&store, &opened, share)).await?;
         let (mut writer, stream) = flow::outwards();
         tokio::task::spawn_blocking(move || {
             let packed = archive::export(root.as_fd(), &mut writer);

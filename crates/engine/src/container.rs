@@ -41,7 +41,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, mpsc, oneshot, watch};
 
 use crate::error::{Error, Result};
 use actor::Request;
@@ -60,7 +60,11 @@ struct Inner {
     directories: Directories,
     mailbox: mpsc::Sender<Request>,
     published: watch::Receiver<Arc<Record>>,
+    root: Arc<tokio::sync::RwLock<()>>,
 }
+
+/// The right to mount the root of a container that does not run: see [`Container::share_root`].
+pub(crate) type RootShare = OwnedRwLockReadGuard<()>;
 
 /// The two ends that an actor needs.
 pub(crate) struct Ends {
@@ -74,7 +78,10 @@ impl Container {
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let id = record.id.clone();
         let (publish, published) = watch::channel(Arc::new(record));
-        (Self(Arc::new(Inner { id, directories, mailbox, published })), Ends { mailbox: requests, publish })
+        (
+            Self(Arc::new(Inner { id, directories, mailbox, published, root: Arc::default() })),
+            Ends { mailbox: requests, publish },
+        )
     }
 
     /// 64 hexadecimal digits.
@@ -106,6 +113,17 @@ impl Container {
     pub fn live_root(&self) -> Option<PathBuf> {
         let record = self.record();
         (record.state.pid != 0).then(|| format!("/proc/{}/root", record.state.pid).into())
+    }
+
+    /// Waits until no start is under way. As long as the result lives none begins, as in Docker: two mounts of one upper
+    /// directory take each other's work directory away, and one of them can remove no file any more.
+    pub(crate) async fn share_root(&self) -> RootShare {
+        Arc::clone(&self.0.root).read_owned().await
+    }
+
+    /// Waits until nobody has the root of the container that does not run yet, and keeps it so.
+    pub(crate) async fn take_root(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.0.root).write_owned().await
     }
 
     /// Tells the actor something that needs no answer.

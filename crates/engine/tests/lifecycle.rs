@@ -251,3 +251,30 @@ async fn events_tell_the_story() {
     assert_eq!(told, ["container create", "network connect", "container start", "network disconnect", "container die"]);
     world.end().await;
 }
+
+/// Two mounts of one upper directory take each other's work directory away, and then no file of the image can be removed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_is_not_mounted_twice() {
+    let world = World::new().await;
+    let engine = &world.engine;
+    let mut request = World::request(&["sh", "-c", "rm /etc/passwd && echo removed"]);
+    request.config.working_dir = "/".into();
+    for round in 0..10 {
+        let id = world.create(&format!("c{round}"), request.clone()).await;
+        let start = async {
+            engine.container_start(&id).await.unwrap();
+            world.exit_code(&id).await
+        };
+        let look = async {
+            loop {
+                engine.archive_stat(&id, "/etc").await.unwrap();
+            }
+        };
+        let code = tokio::select! {
+            code = start => code,
+            never = look => never,
+        };
+        assert_eq!((code, world.log(&id).await.as_str()), (0, "removed\n"), "round {round}");
+    }
+    world.end().await;
+}

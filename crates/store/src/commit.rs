@@ -59,6 +59,9 @@ impl Store {
             pack_layer(upper, lower.collect::<Result<Vec<_>>>()?, self.0.marks)
         };
         let unpacked = unpack::plain_layer(&self.0, stream)?;
+        // What vanishes while it is read is left out, as with any other file; of a container that is removed meanwhile
+        // that may be anything. Its record goes before its files.
+        self.0.snapshot_record(container)?;
         layer::place(&self.0, lease, unpacked, None)
     }
 

@@ -90,6 +90,42 @@ fn changes_are_dockers() {
     assert_eq!(test.store.snapshot_image_size("c1").unwrap(), test.store.image(&image).unwrap().size);
 }
 
+/// What is removed while it is committed is committed as a whole or not at all.
+#[test]
+fn a_commit_of_what_is_being_removed() {
+    const FILES: usize = 2000;
+    let test = TestStore::new();
+    let image = test.image(&[base()]);
+    let mut refused = 0;
+    for round in 0..8 {
+        let id = format!("c{round}");
+        test.store.snapshot_create(&id, Some(&image), SnapshotOptions::default()).unwrap();
+        let upper = test.store.snapshot_upper(&id).unwrap();
+        for n in 0..FILES {
+            fs::write(upper.join(n.to_string()), b"x").unwrap();
+        }
+        let lease = test.store.lease();
+        let store = test.store.clone();
+        let committed = std::thread::scope(|scope| {
+            let commit = scope.spawn(|| store.snapshot_commit(&lease, &id));
+            // As soon as something is unpacked.
+            while !commit.is_finished() && fs::read_dir(test.root().join("layers/unpacking")).unwrap().next().is_none() {
+                std::thread::yield_now();
+            }
+            test.store.snapshot_remove(&id).unwrap();
+            commit.join().unwrap()
+        });
+        match committed {
+            Ok(layer) => assert_eq!(layer.size, FILES as u64),
+            Err(error) => {
+                assert!(matches!(error, store::Error::NoSuchSnapshot(_)), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    assert_ne!(refused, 0, "no removal came in time");
+}
+
 #[test]
 fn commit_and_push_give_the_same_tree() {
     let test = TestStore::new();

@@ -15,9 +15,9 @@ use sys::mount::{self, Attributes, Propagation};
 use sys::namespace::{self, Kinds};
 use sys::path::Root;
 
-use crate::container::Container;
 use crate::container::record::{MountKind, Record};
 use crate::container::start::start_time;
+use crate::container::{Container, RootShare};
 use crate::error::{Error, Kind, Result};
 
 /// The files that the engine mounts into every container.
@@ -28,7 +28,19 @@ pub(super) enum View {
     /// Of its process.
     Live(OwnedFd),
     /// Of its snapshot, with these mounts to be made in it.
-    Stopped { snapshot: MountedSnapshot, anchor: PathBuf, mounts: Vec<Extra> },
+    Stopped { snapshot: MountedSnapshot, anchor: PathBuf, mounts: Vec<Extra>, share: RootShare },
+}
+
+/// The root of a container that does not run, without mounts in it.
+struct Bare {
+    snapshot: MountedSnapshot,
+    _share: RootShare,
+}
+
+impl AsFd for Bare {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.snapshot.as_fd()
+    }
 }
 
 /// A mount inside the root of a container that does not run.
@@ -43,7 +55,7 @@ pub(super) struct Extra {
 
 impl View {
     /// The root with everything in it.
-    pub(super) fn of(store: &Store, container: &Container) -> Result<Self> {
+    pub(super) fn of(store: &Store, container: &Container, share: RootShare) -> Result<Self> {
         if let Some(root) = live_root(container)? {
             return Ok(Self::Live(root));
         }
@@ -52,25 +64,32 @@ impl View {
         // Any directory will do to put the root on: in the thread's namespace nobody else looks at it.
         let anchor = store.snapshot_upper(container.id())?;
         let data = &container.directories().data;
-        Ok(Self::Stopped { snapshot, anchor, mounts: extras(&record, data) })
+        Ok(Self::Stopped { snapshot, anchor, mounts: extras(&record, data), share })
     }
 
     /// The root file system alone, without anything that is mounted in it.
-    pub(super) fn bare(store: &Store, container: &Container) -> Result<Arc<dyn AsFd + Send + Sync>> {
+    pub(super) fn bare(store: &Store, container: &Container, share: RootShare) -> Result<Arc<dyn AsFd + Send + Sync>> {
         let pid = container.record().state.pid;
         if live_root(container)?.is_some() {
             return Ok(Arc::new(clone_root_of(pid)?));
         }
-        Ok(Arc::new(store.snapshot_mount(container.id())?))
+        Ok(Arc::new(Bare { snapshot: store.snapshot_mount(container.id())?, _share: share }))
     }
 
     /// Does some work with the root.
     pub(super) fn with<T: Send>(self, work: impl FnOnce(BorrowedFd<'_>) -> Result<T> + Send) -> Result<T> {
         match self {
             Self::Live(root) => work(root.as_fd()),
-            Self::Stopped { snapshot, mounts, .. } if mounts.is_empty() => work(snapshot.as_fd()),
-            Self::Stopped { snapshot, anchor, mounts } => {
-                in_thread(move || work(assemble(&snapshot, &anchor, &mounts)?.as_fd()))
+            Self::Stopped { snapshot, anchor, mounts, share } => {
+                let worked = if mounts.is_empty() {
+                    work(snapshot.as_fd())
+                } else {
+                    in_thread(|| work(assemble(&snapshot, &anchor, &mounts)?.as_fd()))
+                };
+                // Before anybody else mounts it.
+                drop(snapshot);
+                drop(share);
+                worked
             }
         }
     }

@@ -57,6 +57,8 @@ impl Actor {
     /// Starts the process; the table has said yes. Records a failure as Docker does.
     pub(super) async fn start(&mut self) -> Result<()> {
         let engine = self.engine()?;
+        // Until its process is known: from then on others look at the root through that.
+        let _root = self.handle.take_root().await;
         if let Some(other) = self.record.host_config.network_mode.strip_prefix("container:")
             && let Ok(other) = engine.containers.get(other)
         {
