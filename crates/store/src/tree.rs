@@ -75,6 +75,8 @@ pub(crate) struct Tree {
     top: OwnedFd,
     /// Directories that were made because something was to be made in them, by their path.
     implied: BTreeSet<Vec<u8>>,
+    /// What that needs, in bytes.
+    implied_size: usize,
     /// The directory that was used last, since the entries of an archive come directory by directory.
     last: Option<(Vec<u8>, OwnedFd)>,
 }
@@ -83,7 +85,7 @@ impl Tree {
     /// Paths are relative to `base`, a path without links inside `root`; empty for the root itself.
     pub(crate) fn new(root: OwnedFd, base: &[u8]) -> rustix::io::Result<Self> {
         let top = open_in_root(root.as_fd(), base, OFlags::PATH | OFlags::DIRECTORY)?;
-        Ok(Self { root, base: base.to_vec(), top, implied: BTreeSet::new(), last: None })
+        Ok(Self { root, base: base.to_vec(), top, implied: BTreeSet::new(), implied_size: 0, last: None })
     }
 
     /// The directory that paths are relative to.
@@ -131,6 +133,11 @@ impl Tree {
         &mut self.implied
     }
 
+    /// How many of them were made, and what it takes to remember them, in bytes.
+    pub(crate) fn implied_size(&self) -> (usize, usize) {
+        (self.implied.len(), self.implied_size)
+    }
+
     fn make_dirs(&mut self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         let mut parent = self.open(b"", OFlags::PATH | OFlags::DIRECTORY)?;
@@ -140,6 +147,7 @@ impl Tree {
                 Err(Errno::NOENT) => {
                     // A dangling link is in the way if this says that the name exists.
                     rustix::fs::mkdirat(&parent, &path[start..end], Mode::from_raw_mode(0o755))?;
+                    self.implied_size += size_of::<Vec<u8>>() + end;
                     self.implied.insert(path[..end].to_vec());
                     self.open_dir(&path[..end])?
                 }
@@ -227,6 +235,15 @@ pub(crate) fn timestamps(time: Time) -> Timestamps {
 pub(crate) fn chown(dir: impl AsFd, name: &[u8], uid: u32, gid: u32) -> rustix::io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     rustix::fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Sets the mode of a name. There is no call for this that never follows a link, and a container may put one there at any
+/// moment; so what is changed is what was opened.
+pub(crate) fn set_mode(dir: impl AsFd, name: &[u8], mode: u32) -> rustix::io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    rustix::fs::chmod(format!("/proc/self/fd/{}", found.as_raw_fd()), Mode::from_raw_mode(mode))
 }
 
 /// Sets an extended attribute of a name without following it.

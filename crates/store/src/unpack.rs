@@ -269,6 +269,7 @@ struct Existing {
 
 impl Extraction<'_> {
     fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut TarReader<R>) -> Result<()> {
+        self.check_dirs()?;
         // In the root itself, `..` leads nowhere else, and Docker takes it so. A layer has no business with it.
         let name = &entry.path[..];
         let is_in_root = !self.rules.is_layer && self.rules.base.is_empty();
@@ -285,6 +286,15 @@ impl Extraction<'_> {
         self.make(entry, &path, reader, replaced.is_some_and(|existing| existing.is_whiteout))
     }
 
+    /// One name can imply two thousand directories, so these count as well as those that are named.
+    fn check_dirs(&self) -> Result<()> {
+        let (implied, implied_size) = self.tree.implied_size();
+        if self.dirs_size + implied_size > MAX_DIRS_SIZE {
+            return Err(Error::TooMany("directories", (self.dirs.len() + implied) as u64));
+        }
+        Ok(())
+    }
+
     /// `./`: a layer may set the looks of the root, an archive does not change the directory it goes into.
     fn root_entry(&mut self, entry: &Entry) -> Result<()> {
         if self.rules.is_layer && entry.kind == EntryKind::Directory {
@@ -299,9 +309,6 @@ impl Extraction<'_> {
     /// Notes the time that a directory is to have in the end.
     fn remember(&mut self, path: &CleanPath, time: Time) -> Result<()> {
         self.dirs_size += size_of::<(CleanPath, Time)>() + path.as_bytes().len();
-        if self.dirs_size > MAX_DIRS_SIZE {
-            return Err(Error::TooMany("directories", self.dirs.len() as u64));
-        }
         self.dirs.push((path.clone(), time));
         self.tree.implied().remove(path.as_bytes());
         Ok(())
@@ -537,7 +544,7 @@ fn dress_dir(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u3
     for (key, value) in wanted_xattrs(entry) {
         tolerate(tree::set_xattr(parent, name, key, value))?;
     }
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    tree::set_mode(parent, name, entry.mode)?;
     Ok(())
 }
 
@@ -568,8 +575,7 @@ fn special(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry, (uid, gid): (u32,
     for (key, value) in wanted_xattrs(entry) {
         tolerate(tree::set_xattr(parent, name, key, value))?;
     }
-    // The name was made by us just now and is no link, so following it is harmless (and there is no other way).
-    rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
+    tree::set_mode(parent, name, entry.mode)?;
     rustix::fs::utimensat(parent, name, &tree::timestamps(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
 }

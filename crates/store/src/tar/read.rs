@@ -1,5 +1,6 @@
 //! Reads a tar stream entry by entry: v7, ustar, GNU (long names, sparse files) and PAX.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, ErrorKind};
 
 use super::{BLOCK, TarError};
@@ -74,7 +75,7 @@ struct Extensions {
     uid: Option<u32>,
     gid: Option<u32>,
     mtime: Option<Time>,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     sparse: PaxSparse,
 }
 
@@ -113,6 +114,8 @@ impl<R: BufRead> TarReader<R> {
     pub(crate) fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.skip_data()?;
         let mut extensions = Extensions::default();
+        // What GNU's own headers say.
+        let (mut path, mut link) = (None, None);
         loop {
             let Some(block) = self.header_block()? else { return Ok(None) };
             let header = Header(&block);
@@ -120,13 +123,19 @@ impl<R: BufRead> TarReader<R> {
             match block[156] {
                 b'x' => {
                     let bytes = self.extension(size)?;
+                    // Of several the last one counts, as in Go; what it does not say is the header's.
+                    extensions = Extensions::default();
                     parse_pax(&bytes, &mut extensions)?;
                 }
                 // Docker ignores what is said for all entries.
                 b'g' => drop(self.extension(size)?),
-                b'L' => extensions.path = Some(self.long_name(size)?),
-                b'K' => extensions.link = Some(self.long_name(size)?),
-                _ => return self.entry(&block, extensions).map(Some),
+                b'L' => path = Some(self.long_name(size)?),
+                b'K' => link = Some(self.long_name(size)?),
+                _ => {
+                    extensions.path = path.or(extensions.path);
+                    extensions.link = link.or(extensions.link);
+                    return self.entry(&block, extensions).map(Some);
+                }
             }
         }
     }
@@ -279,7 +288,7 @@ impl<R: BufRead> TarReader<R> {
             major: if is_device { header.id(329..337)? } else { 0 },
             minor: if is_device { header.id(337..345)? } else { 0 },
             size,
-            xattrs: extensions.xattrs,
+            xattrs: extensions.xattrs.into_iter().collect(),
             segments: None,
         };
         if flag == b'S' {
@@ -521,8 +530,7 @@ fn pax_record(key: &[u8], value: &[u8], extensions: &mut Extensions) -> Result<(
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
                 && !name.is_empty()
             {
-                extensions.xattrs.retain(|(known, _)| known != name);
-                extensions.xattrs.push((name.to_vec(), value.to_vec()));
+                extensions.xattrs.insert(name.to_vec(), value.to_vec());
             }
         }
     }
