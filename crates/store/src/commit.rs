@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use oci::digest::{Digest, Digester};
 use oci::{Descriptor, media_type};
@@ -32,7 +33,7 @@ use crate::pipe::{self, PipeReader, PipeWriter};
 use crate::skeleton::Rebuilt;
 use crate::store::{Inner, Store, UNPACKING};
 use crate::tree::{self, CleanPath};
-use crate::unpack;
+use crate::unpack::{self, Unpacked};
 
 /// Length of an empty tar, in bytes.
 const EMPTY_TAR: u64 = 1024;
@@ -58,7 +59,7 @@ impl Store {
             let lower = lower.iter().map(|path| tree::open_root(path).map_err(Error::file("opening", path)));
             pack_layer(upper, lower.collect::<Result<Vec<_>>>()?, self.0.marks)
         };
-        let unpacked = unpack::plain_layer(&self.0, stream)?;
+        let unpacked = stream.unpack(&self.0)?;
         // What vanishes while it is read is left out, as with any other file; of a container that is removed meanwhile
         // that may be anything. Its record goes before its files.
         self.0.snapshot_record(container)?;
@@ -75,7 +76,7 @@ impl Store {
         let dirs: Vec<PathBuf> = self.0.layer_dirs(layers).into_iter().rev().collect();
         let implied = merge::fill(&scratch.path, &dirs, self.0.marks, has_below)?;
         let root = tree::open_root(&scratch.path).map_err(Error::file("opening", &scratch.path))?;
-        let unpacked = unpack::plain_layer(&self.0, pack_merged(root, implied, has_below, self.0.marks))?;
+        let unpacked = pack_merged(root, implied, has_below, self.0.marks).unpack(&self.0)?;
         layer::place(&self.0, lease, unpacked, None)
     }
 
@@ -107,6 +108,7 @@ impl Store {
             let record: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
             let mut record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
             record.blob = Some(descriptor.clone());
+            record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
             let size = file.size;
             file.place(&descriptor.digest)?;
             lease.hold(change.state, &descriptor.digest);
@@ -129,7 +131,7 @@ impl Inner {
 ///
 /// Overlay marks every new directory as opaque, to save itself looking below. Only those that hide something in the lower
 /// directories are written so.
-fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> PipeReader {
+fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> Packing {
     on_a_thread(move |writer| {
         let hides = |path: &[u8]| lower.iter().any(|layer| shows(layer, path));
         let plan = Plan {
@@ -147,7 +149,7 @@ fn pack_layer(dir: OwnedFd, lower: Vec<OwnedFd>, marks: Marks) -> PipeReader {
 }
 
 /// Packs a directory that layers were put into.
-fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks: Marks) -> PipeReader {
+fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks: Marks) -> Packing {
     on_a_thread(move |writer| {
         let is_opaque = |_: &[u8]| has_below;
         let has_root = !implied.contains(implied::ROOT_PATH);
@@ -163,6 +165,9 @@ fn pack_merged(dir: OwnedFd, implied: BTreeSet<Vec<u8>>, has_below: bool, marks:
         let mut packer = Packer::new(writer, &plan);
         if has_root {
             packer.one(dir.as_fd(), b".", b"./")?;
+        }
+        if has_below && marks.is_opaque(&dir, b".") {
+            packer.opaque(b"")?;
         }
         packer.contents(dir.as_fd(), b"")?;
         packer.finish()
@@ -190,7 +195,7 @@ impl Drop for Scratch {
 }
 
 /// Packs what is different in a directory that is a copy of the layers.
-fn pack_changes(dir: OwnedFd, changes: Vec<PathChange>) -> PipeReader {
+fn pack_changes(dir: OwnedFd, changes: Vec<PathChange>) -> Packing {
     on_a_thread(move |writer| {
         let marks = Marks::default();
         let nothing = |_: &[u8]| false;
@@ -219,19 +224,29 @@ fn pack_changes(dir: OwnedFd, changes: Vec<PathChange>) -> PipeReader {
     })
 }
 
-/// Packs on a thread of its own. If that fails, the reader gets an error.
-fn on_a_thread(pack: impl FnOnce(PipeWriter) -> Result<PipeWriter> + Send + 'static) -> PipeReader {
-    let (writer, reader) = pipe::new();
-    let work = move || {
-        let packed = pack(writer).and_then(|writer| writer.finish().map_err(Error::Write));
-        if let Err(error) = packed {
-            // The reader learns that the stream was cut off; the reason is here.
-            tracing::warn!(%error, "packing a layer");
+/// A layer that is packed on a thread of its own.
+struct Packing {
+    stream: PipeReader,
+    thread: std::io::Result<JoinHandle<Result<()>>>,
+}
+
+fn on_a_thread(pack: impl FnOnce(PipeWriter) -> Result<PipeWriter> + Send + 'static) -> Packing {
+    let (writer, stream) = pipe::new();
+    let work = move || pack(writer)?.finish().map_err(Error::Write);
+    Packing { stream, thread: std::thread::Builder::new().name("layer-pack".into()).spawn(work) }
+}
+
+impl Packing {
+    /// Unpacks it again meanwhile, to where layers are.
+    fn unpack(self, inner: &Arc<Inner>) -> Result<Unpacked> {
+        let thread = self.thread.map_err(|_| Error::Thread)?;
+        let unpacked = unpack::plain_layer(inner, self.stream);
+        match thread.join().map_err(|_| Error::Thread)? {
+            // Nobody took what it packed: the other side failed, and says why.
+            Ok(()) | Err(Error::Write(_)) => unpacked,
+            Err(error) => Err(error),
         }
-    };
-    // Without a thread the writer is dropped, which the reader sees as an error.
-    let _ = std::thread::Builder::new().name("layer-pack".into()).spawn(work);
-    reader
+    }
 }
 
 /// Is there something at this path in a layer? A whiteout counts: hiding what is hidden does no harm.

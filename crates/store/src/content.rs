@@ -5,12 +5,14 @@ use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use oci::Descriptor;
-use oci::digest::Digest;
+use oci::digest::{Digest, Digester};
 
 use crate::arrival::BlobFile;
+use crate::compression;
 use crate::db::{self, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
+use crate::pipe;
 use crate::store::Store;
 
 /// Stored content, to be read.
@@ -141,6 +143,23 @@ impl Store {
             lease.hold(change.state, digest);
             Ok(())
         })
+    }
+
+    /// Does this blob, in whatever compression, hold the layer with this diff id? Reads all of it.
+    pub fn blob_is_layer(&self, blob: &Digest, diff_id: &Digest) -> Result<bool> {
+        let mut digester = Digester::new(diff_id.algorithm());
+        let mut plain = compression::plain(self.blob_open(blob)?)?;
+        let mut buffer = vec![0; pipe::CHUNK];
+        loop {
+            match plain.read(&mut buffer) {
+                Ok(0) => return Ok(digester.finish() == *diff_id),
+                Ok(length) => digester.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whatever it is, it is not that.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+                Err(error) => return Err(Error::Decompress(error)),
+            }
+        }
     }
 
     /// Begins to write a blob whose bytes come piece by piece, and whose digest nobody knows yet.

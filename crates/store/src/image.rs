@@ -261,7 +261,7 @@ fn all_names(txn: &impl Reading) -> Result<std::collections::HashMap<Digest, Vec
 }
 
 /// The names of one image.
-fn names_of(txn: &impl Reading, id: &ImageId) -> Result<Vec<Reference>> {
+pub(crate) fn names_of(txn: &impl Reading, id: &ImageId) -> Result<Vec<Reference>> {
     let mut names = Vec::new();
     txn.scan(db::NAMES, "", &mut |key, value| {
         if value == id.as_str().as_bytes() {

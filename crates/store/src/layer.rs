@@ -54,8 +54,9 @@ impl Store {
     pub fn layer_hold(&self, lease: &Lease, diff_id: &Digest) -> Result<Option<Layer>> {
         let mut state = self.0.state();
         let record = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())?;
-        if record.is_some() {
+        if let Some(record) = &record {
             lease.hold(&mut state, diff_id);
+            record.blob.iter().for_each(|blob| lease.hold(&mut state, &blob.digest));
         }
         Ok(record.map(|record| Layer::new(diff_id.clone(), record)))
     }
@@ -199,7 +200,8 @@ impl LayerIngest {
             let found = blob.digester.clone().finish();
             Descriptor::new(media_type_of(&head, found == unpacked.diff_id), found, blob.size)
         });
-        if is_plain(&descriptor.media_type) && unpacked.rebuilds {
+        // What it is called does not say whether it is compressed.
+        if descriptor.digest == unpacked.diff_id && unpacked.rebuilds {
             blob.give_up();
             return place(&inner, &lease, unpacked, None);
         }

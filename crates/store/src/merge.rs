@@ -13,7 +13,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
@@ -45,7 +47,8 @@ pub(crate) fn fill(
         let layer = layer.as_ref();
         let source = tree::open_root(layer).map_err(Error::file("opening", layer))?;
         let implied = implied::read(layer.parent().unwrap_or(layer))?;
-        let mut copy = Copy { marks, has_below, implied, all_implied, linked: HashMap::new() };
+        let root = target.try_clone().map_err(Error::file("opening", layer))?;
+        let mut copy = Copy { marks, has_below, implied, all_implied, root, linked: HashMap::new() };
         copy.directory(Pair { source: source.as_fd(), target: target.as_fd(), name: b"." }, b"", 0, false)?;
         all_implied = copy.all_implied;
     }
@@ -60,8 +63,10 @@ struct Copy {
     implied: BTreeSet<Vec<u8>>,
     /// Those of the result.
     all_implied: BTreeSet<Vec<u8>>,
-    /// The first copy of files with several names, by inode: its directory and name.
-    linked: HashMap<u64, (OwnedFd, Vec<u8>)>,
+    /// Where all is copied to.
+    root: OwnedFd,
+    /// The first copy of files with several names, by inode: its path there.
+    linked: HashMap<u64, Vec<u8>>,
 }
 
 /// A name in a directory of the layer, and in the one that it is copied to.
@@ -130,19 +135,20 @@ impl Copy {
             }
             return self.directory(pair, path, depth + 1, !was_dir);
         }
-        self.file(pair, &stat).map_err(failed)
+        self.file(pair, path.strip_prefix(b"/").unwrap_or(path), &stat).map_err(failed)
     }
 
     fn hide_below(&self, dir: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
         if self.has_below { self.marks.set_opaque(dir.as_fd(), name) } else { Ok(()) }
     }
 
-    fn file(&mut self, pair: Pair<'_>, stat: &Stat) -> io::Result<()> {
+    fn file(&mut self, pair: Pair<'_>, path: &[u8], stat: &Stat) -> io::Result<()> {
         if stat.st_nlink > 1 {
-            if let Some((dir, name)) = self.linked.get(&stat.st_ino) {
-                return Ok(rustix::fs::linkat(dir, &name[..], pair.target, pair.name, AtFlags::empty())?);
+            if let Some(first) = self.linked.get(&stat.st_ino) {
+                // All directories on the way were made here, so none of them is a link.
+                return Ok(rustix::fs::linkat(&self.root, &first[..], pair.target, pair.name, AtFlags::empty())?);
             }
-            self.linked.insert(stat.st_ino, (pair.target.try_clone_to_owned()?, pair.name.to_vec()));
+            self.linked.insert(stat.st_ino, path.to_vec());
         }
         match tree::kind_of(stat) {
             FileType::RegularFile => content(pair, stat)?,
@@ -165,17 +171,50 @@ fn content(pair: Pair<'_>, stat: &Stat) -> io::Result<()> {
     if stat.st_size == 0 || rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
         return Ok(());
     }
-    let mut left = u64::try_from(stat.st_size).unwrap_or_default();
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(64 * PIECE);
-        match rustix::fs::copy_file_range(&source, None, &target, None, wanted) {
+    let size = u64::try_from(stat.st_size).unwrap_or_default();
+    let (source, target) = (std::fs::File::from(source), std::fs::File::from(target));
+    let mut at = 0;
+    while let Some(data) = next_data(&source, at, size)? {
+        range(&source, &target, data.clone())?;
+        at = data.end;
+    }
+    // What is a hole at the end counts as well.
+    Ok(rustix::fs::ftruncate(&target, size)?)
+}
+
+/// Where a file has data next, from an offset on; a file system that knows no holes has data everywhere.
+fn next_data(file: &std::fs::File, from: u64, size: u64) -> io::Result<Option<Range<u64>>> {
+    use rustix::fs::{SeekFrom, seek};
+    if from >= size {
+        return Ok(None);
+    }
+    let start = match seek(file, SeekFrom::Data(from)) {
+        Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(from..size)),
+        found => found?,
+    };
+    let end = seek(file, SeekFrom::Hole(start))?;
+    Ok(Some(start..end.min(size)))
+}
+
+/// Copies a part of a file to the same place in another.
+fn range(source: &std::fs::File, target: &std::fs::File, mut part: Range<u64>) -> io::Result<()> {
+    while !part.is_empty() {
+        let wanted = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+        let (mut from, mut to) = (part.start, part.start);
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), wanted.min(64 * PIECE)) {
             Ok(0) => break,
-            Ok(copied) => left -= copied as u64,
+            Ok(copied) => part.start += copied as u64,
             Err(Errno::INTR) => {}
             // Not between these two file systems, or not by this one.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF) => {
-                let (mut source, mut target) = (std::fs::File::from(source), std::fs::File::from(target));
-                return io::copy(&mut source, &mut target).map(drop);
+                let mut buffer = vec![0; wanted.min(PIECE)];
+                let length = source.read_at(&mut buffer, part.start)?;
+                target.write_all_at(&buffer[..length], part.start)?;
+                if length == 0 {
+                    break;
+                }
+                part.start += length as u64;
             }
             Err(error) => return Err(error.into()),
         }

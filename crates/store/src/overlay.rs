@@ -51,9 +51,19 @@ impl Marks {
 
     /// Does nothing below this directory show through?
     pub(crate) fn is_opaque(self, dir: impl AsFd, name: &[u8]) -> bool {
+        self.is_opaque_at(tree::fd_path(dir.as_fd(), name))
+    }
+
+    /// The same of a path on the host.
+    pub(crate) fn is_opaque_at(self, path: impl rustix::path::Arg) -> bool {
         let mut value = [0; 2];
-        let path = tree::fd_path(dir.as_fd(), name);
         rustix::fs::lgetxattr(path, self.name(), &mut value[..]) == Ok(1) && value[0] == b'y'
+    }
+
+    /// Do these attributes, which a layer's tar gives a directory, mark it in overlay's own spelling?
+    pub(crate) fn are_opaque<'a>(mut xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> bool {
+        let names = [Self::Trusted, Self::User].map(|marks| marks.name().as_bytes());
+        xattrs.any(|(key, value)| names.contains(&key) && value == b"y")
     }
 }
 

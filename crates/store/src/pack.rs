@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::overlay::Marks;
 use crate::tar::{Entry, EntryKind, TarWriter, Time};
 use crate::tree;
-use crate::unpack::display;
+use crate::unpack::{WHITEOUT, display};
 
 /// Deepest directory, in levels: each holds a file descriptor open. Paths that deep cannot be used by name anyway.
 const MAX_DEPTH: usize = 2048;
@@ -90,6 +90,12 @@ impl<'a, W: Write> Packer<'a, W> {
         self.mark(&with_name_prefix(path, b".wh."))
     }
 
+    /// Packs the mark that nothing below a directory shows; empty for the root.
+    pub(crate) fn opaque(&mut self, path: &[u8]) -> Result<()> {
+        let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+        self.mark(&[path, slash, b".wh..wh..opq"].concat())
+    }
+
     /// Ends the archive.
     pub(crate) fn finish(self) -> Result<W> {
         self.out.finish().map_err(Error::Write)
@@ -132,6 +138,12 @@ impl<'a, W: Write> Packer<'a, W> {
         if self.plan.is_layer && tree::is_whiteout(&stat) {
             return self.mark(&with_name_prefix(place.path, b".wh."));
         }
+        if self.plan.is_layer && place.name.starts_with(WHITEOUT) {
+            return Err(Error::Archive(format!(
+                "{} cannot be part of a layer, where a name that begins with .wh. means that another one is removed",
+                display(place.path).display()
+            )));
+        }
         let Some(mut entry) = self.entry_of(place, &stat)? else { return Ok(()) };
         match entry.kind {
             EntryKind::Regular => self.file(place, &stat, &mut entry),
@@ -140,7 +152,7 @@ impl<'a, W: Write> Packer<'a, W> {
                     self.header(&entry)?;
                 }
                 if self.plan.is_layer && self.is_opaque(place) {
-                    self.mark(&[place.path, b"/.wh..wh..opq"].concat())?;
+                    self.opaque(place.path)?;
                 }
                 let is_mount = place.device.is_some_and(|device| device != stat.st_dev);
                 if is_mount && self.plan.one_file_system {

@@ -20,13 +20,13 @@ use std::os::unix::fs::MetadataExt;
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
-use crate::image::{ImageId, ImageUsers, Removal};
+use crate::image::{ImageId, ImageUsers, Removal, names_of};
 use crate::layer::is_plain;
-use crate::store::{INITS, Store};
+use crate::store::{Change, INITS, Store};
 use crate::usage;
+use oci::Descriptor;
 use oci::digest::Digest;
 use oci::manifest::Document;
-use oci::{Descriptor, Reference};
 
 /// The tag of images that are never removed to make room.
 const KEEP: &str = "keep";
@@ -164,16 +164,12 @@ impl Room<'_> {
                 break;
             }
             let before = self.store.image_room(&id)?;
-            let is_used = |id: &ImageId| {
-                let ImageUsers { running, stopped } = users(id);
-                running.or(stopped).is_some()
-            };
-            if is_used(&id) || self.store.is_kept(&id)? {
+            let ImageUsers { running, stopped } = users(&id);
+            if running.or(stopped).is_some() {
                 continue;
             }
-            // Children of it, and snapshots that no container is known for, are no failure: the image stays.
-            let Ok(removals) = self.store.image_remove(id.as_str(), true, false, users) else { continue };
-            if removals.contains(&Removal::Deleted(id.clone())) {
+            let removed = self.store.image_remove_unless(&id, users, |change| is_kept(change, &id))?;
+            if let Some(removals) = removed {
                 self.missing = self.missing.saturating_sub(before);
                 self.evicted.push(Evicted::Image(id, removals));
             }
@@ -204,14 +200,15 @@ impl Store {
 
     /// Drops the blob of a layer, if nobody is about to use it and the layer's tar comes back from its files.
     fn drop_blob(&self, blob: &Descriptor, diff_id: &Digest) -> Result<bool> {
-        let is_leased = |store: &Self| store.0.state().leased.contains_key(&blob.digest);
-        if is_leased(self) {
-            return Ok(false);
-        }
         // The layer itself must not go while it is read.
         let lease = self.lease();
-        if self.layer_hold(&lease, diff_id)?.is_none() {
-            return Ok(false);
+        {
+            let mut state = self.0.state();
+            let is_leased = [&blob.digest, diff_id].iter().any(|part| state.leased.contains_key(part));
+            if is_leased || self.0.read()?.get(db::LAYERS, diff_id.as_str())?.is_none() {
+                return Ok(false);
+            }
+            lease.hold(&mut state, diff_id);
         }
         let rebuilt = self.layer_tar(diff_id).map(|mut tar| io::copy(&mut tar, &mut io::sink()));
         if !matches!(rebuilt, Ok(Ok(_))) {
@@ -220,10 +217,12 @@ impl Store {
         }
         self.0.change_if(|change| {
             let layer: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
-            let Some(mut layer) = layer.filter(|_| !change.state.leased.contains_key(&blob.digest)) else {
-                return Ok((false, false));
-            };
+            // Somebody may have come meanwhile: to the layer, beside the lease here, or to the blob.
+            let is_wanted = change.state.leased.get(diff_id).is_some_and(|count| *count > 1)
+                || change.state.leased.contains_key(&blob.digest);
+            let Some(mut layer) = layer.filter(|_| !is_wanted) else { return Ok((false, false)) };
             layer.blob.take_if(|known| known.digest == blob.digest);
+            layer.dropped.retain(|known| known.digest != blob.digest);
             layer.dropped.push(blob.clone());
             change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
             change.txn.remove(db::BLOBS, blob.digest.as_str())?;
@@ -248,17 +247,6 @@ impl Store {
         [record.used_ns, record.last_tagged_ns, Some(by_container)].into_iter().flatten().max().unwrap_or_default()
     }
 
-    /// Is this image never removed to make room? One that is gone already is not removed either.
-    fn is_kept(&self, id: &ImageId) -> Result<bool> {
-        let record: Option<ImageRecord> = self.0.read()?.get_json(db::IMAGES, id.as_str())?;
-        let is_tagged = |tags: &[Reference]| tags.iter().any(|tag| tag.tag() == Some(KEEP));
-        let is_used = self.snapshots().iter().any(|(_, image)| image.as_ref() == Some(id));
-        Ok(match record {
-            Some(record) => record.is_pinned || is_used || is_tagged(&self.image(id)?.tags),
-            None => true,
-        })
-    }
-
     /// What the removal of an image frees on the disk: the layers and blobs that only it has, in bytes.
     fn image_room(&self, id: &ImageId) -> Result<u64> {
         let txn = self.0.read()?;
@@ -281,6 +269,17 @@ impl Store {
         }
         Ok(own.into_iter().filter(|(digest, _)| !others.contains(digest)).map(|(_, size)| size).sum())
     }
+}
+
+/// Is this image not to be removed now? It may be pinned, tagged so, somebody's container, or on its way to somewhere: who
+/// pushes or saves an image holds its layers. One that is gone already is not removed either.
+fn is_kept(change: &Change<'_>, id: &ImageId) -> Result<bool> {
+    let record: Option<ImageRecord> = change.txn.get_json(db::IMAGES, id.as_str())?;
+    let Some(record) = record.filter(|record| !record.is_pinned) else { return Ok(true) };
+    let is_used = change.state.snapshots.values().any(|snapshot| snapshot.image.as_ref() == Some(id));
+    let mut parts = record.layers.iter().chain([id.digest()]);
+    let is_leased = parts.any(|part| change.state.leased.contains_key(part));
+    Ok(is_used || is_leased || names_of(&change.txn, id)?.iter().any(|tag| tag.tag() == Some(KEEP)))
 }
 
 /// The blobs that an image's layers are known as: by its manifests, and by the layers themselves.

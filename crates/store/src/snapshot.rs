@@ -33,7 +33,7 @@ use crate::image::ImageId;
 use crate::implied;
 use crate::merge;
 use crate::overlay;
-use crate::store::{Driver, INITS, Inner, LAYERS, SNAPSHOTS, Store, blob_name};
+use crate::store::{Driver, INITS, Inner, SNAPSHOTS, Store};
 
 /// Most layers below a snapshot: the kernel's limit for an overlay (`OVL_MAX_STACK`, 500), less the mount points.
 const MAX_LAYERS: usize = 499;
@@ -226,11 +226,20 @@ impl Inner {
     /// The directories of these layers, from the top down.
     ///
     /// A stack may hold the same layer twice, which overlay refuses. Everything in the lower one (whiteouts as well) is
-    /// also in the upper one and hidden by it, so it is left out.
+    /// also in the upper one and hidden by it, so it is left out. And so is what is below a layer whose root is opaque, for
+    /// which overlay does not look.
     pub(crate) fn layer_dirs(&self, layers: &[Digest]) -> Vec<PathBuf> {
         let mut seen = HashSet::new();
         let once = layers.iter().rev().filter(|diff_id| seen.insert(*diff_id));
-        once.map(|diff_id| self.root.join(LAYERS).join(blob_name(diff_id)).join("fs")).collect()
+        let mut dirs = Vec::new();
+        for dir in once.map(|diff_id| self.layer_path(diff_id).join("fs")) {
+            let is_last = self.marks.is_opaque_at(&dir);
+            dirs.push(dir);
+            if is_last {
+                break;
+            }
+        }
+        dirs
     }
 
     fn make_snapshot(&self, container: &str, record: &SnapshotRecord) -> Result<()> {

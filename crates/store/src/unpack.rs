@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `dir/.wh.name` | `dir/name`, a character device 0:0: removed |
 //! | `dir/.wh..wh..opq` | `dir` marked as opaque (see `overlay`): nothing below shows through |
+//! | a device 0:0, or `dir` with overlay's attribute | the same two, in the spelling of those who packed an overlay |
 //! | other `.wh..wh.*` | nothing: notes that AUFS made for itself |
 
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ use crate::tree::{self, CleanPath, Tree};
 const MAX_ENTRIES: u64 = 2_000_000;
 /// What may be remembered of directories while a stream is unpacked, in bytes: some 250,000 of usual length.
 const MAX_DIRS_SIZE: usize = 24 << 20;
-const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// Shorter runs of zeros are written, in bytes.
@@ -389,7 +390,8 @@ impl Extraction<'_> {
                 self.size += entry.size;
             }
             EntryKind::Directory => {
-                let opaque = Some(self.rules.marks).filter(|_| was_whiteout && self.rules.is_layer);
+                let is_marked = Marks::are_opaque(entry.xattrs.iter().map(|(key, value)| (&key[..], &value[..])));
+                let opaque = Some(self.rules.marks).filter(|_| (was_whiteout || is_marked) && self.rules.is_layer);
                 directory(parent, name, entry, owner, opaque).map_err(failed)?;
                 self.remember(path, entry.mtime)?;
             }

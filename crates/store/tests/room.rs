@@ -127,6 +127,23 @@ fn images_go_by_their_last_use_and_some_never() {
     assert!(test.store.image_pin(&image, true).is_err());
 }
 
+/// Who pushes or saves an image holds its layers: then neither its blobs go nor the image itself.
+#[test]
+fn what_is_on_its_way_stays() {
+    let test = TestStore::new();
+    let (_, tars) = pulled(&test, "pushed", &["one", "two"]);
+    pulled(&test, "other", &["other"]);
+    let lease = test.store.lease();
+    for tar in &tars {
+        test.store.layer_hold(&lease, &Digest::of(tar)).unwrap().unwrap();
+    }
+    let evicted = room(&test.store, ALL);
+    assert!(evicted.contains(&"image other:latest".to_owned()) && evicted.len() == 2, "{evicted:?}");
+    assert!(test.store.blob_read(&Digest::of(&gzip(&tars[0])), 1 << 20).is_ok());
+    drop(lease);
+    assert_eq!(room(&test.store, ALL), [blob_of(&tars[0]), blob_of(&tars[1]), "image pushed:latest".to_owned()]);
+}
+
 #[test]
 fn no_more_goes_than_has_to() {
     let test = TestStore::new();

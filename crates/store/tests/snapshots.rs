@@ -109,7 +109,8 @@ fn a_commit_of_what_is_being_removed() {
         let committed = std::thread::scope(|scope| {
             let commit = scope.spawn(|| store.snapshot_commit(&lease, &id));
             // As soon as something is unpacked.
-            while !commit.is_finished() && fs::read_dir(test.root().join("layers/unpacking")).unwrap().next().is_none() {
+            while !commit.is_finished() && fs::read_dir(test.root().join("layers/unpacking")).unwrap().next().is_none()
+            {
                 std::thread::yield_now();
             }
             test.store.snapshot_remove(&id).unwrap();
@@ -300,6 +301,69 @@ fn a_copy_is_as_good_as_an_overlay() {
         pictures.push(before);
     }
     assert_eq!(differences(&pictures[0], &pictures[1]), []);
+}
+
+/// What a layer hides, in the spelling of overlay, and at its root, where overlay itself does not look for it.
+#[test]
+fn other_spellings_of_what_is_hidden() {
+    let base = Tar::new().dir("dir", 0o755).file("dir/below", b"1").file("gone", b"1").file("kept", b"1").done();
+    let marked = Tar::new()
+        .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+        .dir("dir", 0o755)
+        .file("dir/above", b"2")
+        .device("gone", 0, 0)
+        .done();
+    let all_new = Tar::new().file(".wh..wh..opq", b"").file("only", b"3").done();
+    for driver in [Driver::Overlay, Driver::Copying] {
+        let test = TestStore::with(Some(driver));
+        let lease = test.store.lease();
+        let layers = [&base, &marked, &all_new].map(|tar| test.layer(&lease, tar).diff_id);
+        let seen = |name: &str, layers: &[Digest]| {
+            let image = test.image_of(&lease, layers.to_vec(), name);
+            test.store.snapshot_create(name, Some(&image), SnapshotOptions::default()).unwrap();
+            let picture = picture(&path_of(&test.store.snapshot_mount(name).unwrap()));
+            let paths = picture.into_keys().map(|path| path.to_str().unwrap().to_owned());
+            paths.filter(|path| ["dir", "gone", "kept", "only"].iter().any(|own| path.starts_with(own))).collect()
+        };
+        let seen: [Vec<String>; 2] = [seen("two", &layers[..2]), seen("three", &layers)];
+        assert_eq!(seen, [vec!["dir", "dir/above", "kept"], vec!["only"]], "{driver:?}");
+        // Several layers in one hide what they hid.
+        let one = test.store.layers_squash(&lease, &layers[1..], true).unwrap();
+        let mut tar = Vec::new();
+        test.store.layer_tar(&one.diff_id).unwrap().read_to_end(&mut tar).unwrap();
+        let mut archive = tar::Archive::new(&tar[..]);
+        let names: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        assert_eq!(names, [Path::new(".wh..wh..opq"), Path::new("only")]);
+    }
+}
+
+/// In a layer such a name removes another one, so a file of that name cannot be in it.
+#[test]
+fn a_name_that_would_remove_another_is_refused() {
+    let test = TestStore::new();
+    let image = test.image(&[base()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    fs::write(path_of(&test.store.snapshot_mount("c1").unwrap()).join("etc/.wh.passwd"), b"").unwrap();
+    let error = test.store.snapshot_commit(&test.store.lease(), "c1").unwrap_err().to_string();
+    assert!(error.starts_with("etc/.wh.passwd cannot be part of a layer"), "{error}");
+}
+
+/// Holes stay holes, and any number of files may have several names.
+#[test]
+fn copies_are_no_larger() {
+    let many = (0..2000).fold(Tar::new().file("zeros", &vec![0; 32 << 20]), |tar, n| {
+        tar.file(&format!("a{n}"), b"x").hardlink(&format!("b{n}"), &format!("a{n}"))
+    });
+    let test = TestStore::with(Some(Driver::Copying));
+    let image = test.image(&[many.done()]);
+    test.store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let mount = test.store.snapshot_mount("c1").unwrap();
+    let root = path_of(&mount);
+    let zeros = root.join("zeros").metadata().unwrap();
+    // At the ends of the pieces that a layer comes in, zeros are written.
+    assert_eq!((zeros.len(), zeros.blocks() * 512 < 4 << 20), (32 << 20, true), "{} blocks", zeros.blocks());
+    assert_eq!(root.join("b1999").metadata().unwrap().nlink(), 2);
 }
 
 #[test]

@@ -43,6 +43,29 @@ impl Store {
             Ok(records)
         })
     }
+
+    /// Removes an image with all its names, whatever stopped containers it has, unless something keeps it: a child, a
+    /// running container, or `is_kept`, which is asked when nothing can change any more. None: it is kept.
+    pub(crate) fn image_remove_unless(
+        &self,
+        id: &ImageId,
+        users: Users<'_>,
+        is_kept: impl Fn(&Change<'_>) -> Result<bool>,
+    ) -> Result<Option<Vec<Removal>>> {
+        self.0.change_if(|change| {
+            if is_kept(change)? {
+                return Ok((None, false));
+            }
+            let mut removal = Remover { change, inner: &self.0, users, force: true, records: Vec::new() };
+            if removal.check(id, false, true)?.is_some() {
+                return Ok((None, false));
+            }
+            removal.delete(id, true, false, false)?;
+            let records = removal.records;
+            gc::collect(change, &self.0)?;
+            Ok((Some(records), true))
+        })
+    }
 }
 
 struct Remover<'a, 'b> {
