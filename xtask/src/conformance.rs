@@ -9,7 +9,8 @@
 //! registry    clients of Gantry's registry         –
 //! Podman      –                                    as root, as an ordinary user
 //! ```
-//! The cases hold for the reference first: what fails there is wrong. Engines are driven by the scripts beside this file,
+//! The cases hold for the reference first: what fails there is wrong. Engines are driven by the scripts beside this file (that
+//! of the clients is one of the tests of `gantry`, which has older ones),
 //! each inside namespaces of its own, so that what an engine leaves ends with it. Everything that needs a real peer is
 //! found in a lab, a directory with two programs: `peers COMMAND…` runs a command in a root file system with dockerd,
 //! containerd, Podman and runc, with this machine's `/tmp` and `/run`; `vm [--timeout S] [--in PATH]… -- COMMAND` runs one

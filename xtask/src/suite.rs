@@ -11,14 +11,17 @@ use std::process::{Command, Stdio};
 
 /// Programs that the tests call, and the Debian packages that bring them.
 const PROGRAMS: &[(&str, &str)] = &[
+    ("buildah", "buildah"),
     ("busybox", "busybox-static"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("docker", "docker-cli"),
+    ("dockerd", "docker.io"),
     ("ip", "iproute2"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    ("podman", "podman"),
     ("skopeo", "skopeo"),
     ("unshare", "util-linux"),
 ];
@@ -77,10 +80,40 @@ fn install_packages(missing: &[&str]) -> Result<(), String> {
         run_command(command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
     };
     apt(&["update"])?;
-    // A package may start its server on installation; the tests start their own.
     let mut arguments = vec!["install", "--no-install-recommends"];
     arguments.extend(missing);
+    let _quiet = Quiet::new()?;
     apt(&arguments)
+}
+
+/// A package may start its server on installation, and dockerd changes the firewall of the whole machine. The tests start
+/// their own in namespaces, so as long as this lives Debian starts none (invoke-rc.d(8)).
+struct Quiet {
+    is_ours: bool,
+}
+
+impl Quiet {
+    const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+    fn new() -> Result<Self, String> {
+        use std::os::unix::fs::PermissionsExt;
+        // Whoever has one already has decided.
+        let is_ours = !Path::new(Self::POLICY).exists();
+        if is_ours {
+            std::fs::write(Self::POLICY, "#!/bin/sh\nexit 101\n")
+                .and_then(|()| std::fs::set_permissions(Self::POLICY, std::fs::Permissions::from_mode(0o755)))
+                .map_err(|error| format!("writing {}: {error}", Self::POLICY))?;
+        }
+        Ok(Self { is_ours })
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = std::fs::remove_file(Self::POLICY);
+        }
+    }
 }
 
 /// Install Python's packages into a folder below `target`, where the tests look after PATH.

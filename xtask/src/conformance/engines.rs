@@ -5,7 +5,7 @@ use std::process::Command;
 use super::step::{Outcome, REFERENCE, Step, counted, machine};
 
 /// What every script begins with.
-const CHECKS: &str = include_str!("checks.sh");
+const CHECKS: &str = include_str!("../../../crates/gantry/tests/clients/checks.sh");
 
 /// dockerd with `--add-runtime`.
 pub(super) fn dockerd(step: &Step<'_>) -> Result<Outcome, String> {
@@ -24,7 +24,7 @@ pub(super) fn images(step: &Step<'_>) -> Result<Outcome, String> {
 
 /// Clients of Gantry's registry.
 pub(super) fn registry(step: &Step<'_>) -> Result<Outcome, String> {
-    engine_here(step, include_str!("registry.sh"))
+    engine_here(step, include_str!("../../../crates/gantry/tests/clients/registry.sh"))
 }
 
 /// A script in the root with the peers, inside network, process and mount namespaces of its own.

@@ -8,10 +8,10 @@ ours() { DOCKER_HOST=$gantry limited docker "$@"; }
 own() { DOCKER_HOST=$gantry limited "$GANTRY" "$@"; }
 ip link set lo up
 dockerd --data-root "$WORK/data" --exec-root "$WORK/exec" --pidfile "$WORK/dockerd.pid" -H "$docker" \
-    --cgroup-parent "/$NAME" --bip 172.28.202.1/24 --containerd-namespace "$NAME" \
+    --cgroup-parent "/${CGROUP:-$NAME}" --bip 172.28.202.1/24 --containerd-namespace "$NAME" \
     --containerd-plugins-namespace "$NAME-plugins" >"$WORK/dockerd.log" 2>&1 &
 "$GANTRY" daemon --data-root "$WORK/own-data" --exec-root "$WORK/own-exec" --pidfile "$WORK/own.pid" -H "$gantry" \
-    --cgroup-parent "/$NAME" --bridge-name own0 >"$WORK/own.log" 2>&1 &
+    --cgroup-parent "/${CGROUP:-$NAME}" --bridge-name own0 >"$WORK/own.log" 2>&1 &
 "$GANTRY" registry serve --storage "$WORK/registry" --listen "$registry" --access-log "$WORK/access.log" >"$WORK/registry.log" 2>&1 &
 # A second one that asks who is there, with a token service: alice, secret.
 perl -e 'print "alice:", crypt("secret", "\$2y\$05\$" . "abcdefghijklmnopqrstuu"), "\n"' >users
