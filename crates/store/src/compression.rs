@@ -12,8 +12,6 @@ const GZIP: &[u8] = &[0x1f, 0x8b, 0x08];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BZIP2: &[u8] = b"BZh";
 const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
-/// The most memory that a zstd stream may ask for, as a power of two: 128 MiB, zstd's own default.
-const ZSTD_WINDOW_LOG: u32 = 27;
 /// The most memory that an xz stream may ask for, in bytes: what its highest preset needs, and some.
 const XZ_MEMORY: u64 = 96 << 20;
 /// Read buffer for compressed input, in bytes.
@@ -26,7 +24,7 @@ pub fn plain<'a>(stream: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 
     if head.starts_with(GZIP) {
         Ok(Box::new(MultiGzDecoder::new(buffered(whole))))
     } else if head.starts_with(ZSTD) || is_zstd_skippable(&head) {
-        Ok(Box::new(zstd_decoder(buffered(whole)).map_err(Error::Decompress)?))
+        Ok(Box::new(crate::zstd::Reader::new(buffered(whole)).map_err(Error::Decompress)?))
     } else if head.starts_with(BZIP2) {
         // Its blocks are 900 kB at most, so its memory has a limit of its own.
         Ok(Box::new(MultiBzDecoder::new(buffered(whole))))
@@ -66,12 +64,6 @@ fn peek<R: Read>(mut stream: R) -> Result<(Vec<u8>, impl Read + use<R>)> {
     let head = head[..filled].to_vec();
     let whole = Cursor::new(head.clone()).chain(stream);
     Ok((head, whole))
-}
-
-fn zstd_decoder<R: BufRead>(stream: R) -> io::Result<zstd::Decoder<'static, R>> {
-    let mut decoder = zstd::Decoder::with_buffer(stream)?;
-    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-    Ok(decoder)
 }
 
 fn xz_decoder<R: BufRead>(stream: R) -> io::Result<XzDecoder<R>> {
@@ -161,11 +153,43 @@ mod tests {
         };
         assert_eq!(read(&compress(64 << 20)), b"x");
         plain(&compress(1 << 30)[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
-        let window = zstd::zstd_safe::CParameter::WindowLog(28);
+        plain(&with_window(28, b"x")[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+    }
+
+    fn with_window(log: u32, bytes: &[u8]) -> Vec<u8> {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-        encoder.set_parameter(window).unwrap();
-        encoder.write_all(b"x").unwrap();
-        plain(&encoder.finish().unwrap()[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(log)).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// There is one large window for all readers: the second one waits for the end of the first.
+    #[test]
+    fn large_windows_come_one_after_another() {
+        let text = b"some text ".repeat(1_000_000);
+        let stream = with_window(27, &text);
+        let mut first = plain(&stream[..]).unwrap();
+        first.read_exact(&mut [0; 10]).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| read(&stream));
+            // One of the usual kind waits for nobody.
+            assert_eq!(read(&zstd::encode_all(&text[..], 3).unwrap()), text);
+            let mut rest = Vec::new();
+            first.read_to_end(&mut rest).unwrap();
+            assert!(!second.is_finished() && rest == text[10..]);
+            drop(first);
+            assert!(second.join().unwrap() == text);
+        });
+    }
+
+    #[test]
+    fn zstd_that_is_cut_off() {
+        let text = b"some text ".repeat(100_000);
+        let stream = zstd::encode_all(&text[..], 3).unwrap();
+        let error = plain(&stream[..stream.len() - 1]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::UnexpectedEof, "incomplete frame"));
+        let damaged = [&stream[..stream.len() / 2], b"????", &stream[stream.len() / 2 + 4..]].concat();
+        plain(&damaged[..]).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
     }
 
     /// What `podman push --compression-format zstd:chunked` writes: a frame for each file, and frames with a table of

@@ -51,6 +51,7 @@ mod merge;
 mod overlay;
 mod pack;
 mod pipe;
+mod places;
 mod reaper;
 mod recover;
 mod room;
@@ -62,6 +63,7 @@ mod tree;
 mod unpack;
 mod usage;
 mod verify;
+mod zstd;
 
 /// The reader of what strangers pack, for the targets in `fuzz/`.
 #[doc(hidden)]
