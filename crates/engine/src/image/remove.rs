@@ -10,7 +10,7 @@ use store::{Image, ImageId, ImageUsers, Removal, Store};
 use super::RemoveOptions;
 use super::list::{Period, chain_ids, has_labels};
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Filters that prune understands.
 const FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
@@ -60,8 +60,13 @@ impl Engine {
                 let mut removals = Vec::new();
                 for name in candidates(&images, dangling, |image| period.includes(image) && has_labels(&filters, image))
                 {
-                    // What is in use stays; that is no failure of a prune.
-                    removals.extend(remove(&store, &users, &name, false, true).unwrap_or_default());
+                    match remove(&store, &users, &name, false, true) {
+                        Ok(removed) => removals.extend(removed),
+                        // What is in use stays, or somebody else was faster: no failure of a prune.
+                        Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
+                        // Nor does another one end it, as in Docker.
+                        Err(error) => tracing::warn!(%error, image = name, "removing an image"),
+                    }
                 }
                 let freed = removals.iter().map(|removal| match removal {
                     Removal::DeletedLayer(chain_id) => sizes.get(chain_id).copied().unwrap_or_default(),
