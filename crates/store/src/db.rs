@@ -20,11 +20,14 @@
 //! a container costs no synchronous write to the disk, and survives a killed engine all the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use oci::Descriptor;
 use oci::digest::Digest;
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableHandle,
+    WriteTransaction,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -96,17 +99,91 @@ pub(crate) struct LayerRecord {
     pub rebuilds: bool,
 }
 
-/// Opens or creates the database. It is made under another name first: one that was cut short could not be opened again.
-pub(crate) fn open(path: &Path) -> Result<Database> {
-    if !path.exists() {
-        create(path)?;
+/// The database, which outlives a full disk.
+///
+/// After a write that failed redb refuses everything (`PreviousIo`), for it no longer knows what is in the file. What it
+/// says then is to be opened again: that reads the file anew, and finds the last commit that was made. So a database
+/// that failed is closed and opened before its next use. When that fails too, the use after that one tries again.
+pub(crate) struct Handle {
+    path: PathBuf,
+    opened: RwLock<Option<Opened>>,
+}
+
+struct Opened {
+    db: Database,
+    health: Health,
+}
+
+/// Whether a database that was opened is still good. Known to all of its transactions.
+#[derive(Clone, Default)]
+pub(crate) struct Health(Arc<AtomicBool>);
+
+impl Health {
+    /// Notes what became of an operation.
+    pub(crate) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
+        if matches!(outcome, Err(Error::Database(_))) {
+            self.0.store(true, Ordering::Release);
+        }
+        outcome
     }
-    let db = open_at(path)?;
-    // The lock is ours now, so what others began and left is nobody's.
-    for other in beginnings(path) {
-        let _ = std::fs::remove_file(other);
+
+    fn has_failed(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
-    Ok(db)
+}
+
+impl Handle {
+    /// Opens or creates the database. It is made under another name first: one that was cut short could not be opened
+    /// again.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            create(path)?;
+        }
+        let db = open_at(path)?;
+        // The lock is ours now, so what others began and left is nobody's.
+        for other in beginnings(path) {
+            let _ = std::fs::remove_file(other);
+        }
+        let opened = RwLock::new(Some(Opened { db, health: Health::default() }));
+        Ok(Self { path: path.to_owned(), opened })
+    }
+
+    /// Looks at one consistent state.
+    pub(crate) fn read(&self) -> Result<View> {
+        self.with(|db, health| Ok(View { txn: db.begin_read()?, health: health.clone() }))
+    }
+
+    /// Begins a change. Whoever makes it notes its end. Behind the gate: there is no other.
+    pub(crate) fn write(&self) -> Result<(WriteTransaction, Health)> {
+        self.with(|db, health| Ok((db.begin_write()?, health.clone())))
+    }
+
+    fn with<T>(&self, work: impl Fn(&Database, &Health) -> Result<T>) -> Result<T> {
+        let good = |opened: &Option<Opened>| {
+            let Opened { db, health } = opened.as_ref().filter(|opened| !opened.health.has_failed())?;
+            Some(health.note(work(db, health)))
+        };
+        if let Some(outcome) = good(&self.opened.read().unwrap_or_else(PoisonError::into_inner)) {
+            return outcome;
+        }
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been first.
+        if let Some(outcome) = good(&opened) {
+            return outcome;
+        }
+        tracing::warn!(path = %self.path.display(), "the database failed and is opened again");
+        // Closed first, and with it its lock. What reads it still gets an error.
+        *opened = None;
+        let db = check(builder().open(&self.path), &self.path)?;
+        let Opened { db, health } = opened.insert(Opened { db, health: Health::default() });
+        health.note(work(db, health))
+    }
+}
+
+/// One consistent state of the database.
+pub(crate) struct View {
+    txn: ReadTransaction,
+    health: Health,
 }
 
 /// Files of creations that are going on or were cut short.
@@ -137,9 +214,20 @@ fn create(path: &Path) -> Result<()> {
     std::fs::remove_file(&begun).map_err(failed)
 }
 
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_SIZE);
+    builder
+}
+
 fn open_at(path: &Path) -> Result<Database> {
-    let db = Database::builder().set_cache_size(CACHE_SIZE).create(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
+    check(builder().create(path), path)
+}
+
+/// Is what was opened a database of this version? One without anything gets its tables.
+fn check(opened: std::result::Result<Database, DatabaseError>, path: &Path) -> Result<Database> {
+    let db = opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => Error::Locked(path.to_owned()),
         other => other.into(),
     })?;
     let existing = {
@@ -201,13 +289,15 @@ pub(crate) fn parse_key(key: &str) -> Result<Digest> {
     key.parse().map_err(|error| Error::Record { key: key.to_owned(), source: serde::de::Error::custom(error) })
 }
 
-impl Reading for ReadTransaction {
+impl Reading for View {
     fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
-        Ok(self.open_table(table)?.get(key)?.map(|value| value.value().to_vec()))
+        let get = || Ok(self.txn.open_table(table)?.get(key)?.map(|value| value.value().to_vec()));
+        self.health.note(get())
     }
 
     fn scan(&self, table: Table, start: &str, each: &mut dyn FnMut(&str, &[u8]) -> Result<bool>) -> Result<()> {
-        scan_table(&self.open_table(table)?, start, each)
+        let mut scan = || scan_table(&self.txn.open_table(table)?, start, each);
+        self.health.note(scan())
     }
 }
 

@@ -6,8 +6,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use redb::ReadTransaction;
-
 use crate::arrival;
 use crate::db::{self, Reading};
 use crate::error::{Error, Result};
@@ -16,7 +14,7 @@ use crate::snapshot::SnapshotRecord;
 use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING};
 
 /// Removes leftovers, and loads the records of the snapshots.
-pub(crate) fn sweep(root: &Path, txn: &ReadTransaction, state: &mut State, reaper: &Reaper) -> Result<()> {
+pub(crate) fn sweep(root: &Path, txn: &db::View, state: &mut State, reaper: &Reaper) -> Result<()> {
     let mut broom = Broom { root, count: 0 };
     for dir in [INGEST, UNPACKING] {
         broom.sweep(dir, |_| Ok(false))?;

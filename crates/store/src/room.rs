@@ -17,11 +17,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use oci::digest::Digest;
-use oci::manifest::Document;
-use oci::{Descriptor, Reference};
-use redb::ReadTransaction;
-
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gc::chain_name;
@@ -29,6 +24,9 @@ use crate::image::{ImageId, ImageUsers, Removal};
 use crate::layer::is_plain;
 use crate::store::{INITS, Store};
 use crate::usage;
+use oci::digest::Digest;
+use oci::manifest::Document;
+use oci::{Descriptor, Reference};
 
 /// The tag of images that are never removed to make room.
 const KEEP: &str = "keep";
@@ -287,7 +285,7 @@ impl Store {
 
 /// The blobs that an image's layers are known as: by its manifests, and by the layers themselves.
 fn blobs_of(
-    txn: &ReadTransaction,
+    txn: &db::View,
     image: &ImageRecord,
     layers: &HashMap<Digest, LayerRecord>,
 ) -> Result<Vec<(Descriptor, Digest)>> {

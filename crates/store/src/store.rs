@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use oci::digest::Digest;
-use redb::{Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::WriteTransaction;
 
 use crate::db;
 use crate::durable::{self, Syncer};
@@ -24,7 +24,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
-    db: Database,
+    db: db::Handle,
     /// Held during every change of state, so that records and files change together as others see it.
     gate: Mutex<State>,
     counter: AtomicU64,
@@ -105,12 +105,12 @@ impl Store {
             make_dir(&root.join(dir), mode)?;
         }
         spread(&root.join(UNPACKING));
-        let db = db::open(&root.join(db::FILE))?;
+        let db = db::Handle::open(&root.join(db::FILE))?;
         let reaper = Reaper::new(root.join(REMOVING));
         let marks = Marks::of(&root.join(UNPACKING));
         let driver = driver.unwrap_or_else(|| Driver::fitting(&root.join(UNPACKING), marks));
         let mut state = State::default();
-        crate::recover::sweep(&root, &db.begin_read()?, &mut state, &reaper)?;
+        crate::recover::sweep(&root, &db.read()?, &mut state, &reaper)?;
         let store = Self(Arc::new(Inner {
             root,
             db,
@@ -203,8 +203,8 @@ fn spread(dir: &Path) {
 
 impl Inner {
     /// Looks at one consistent state of the database.
-    pub(crate) fn read(&self) -> Result<ReadTransaction> {
-        Ok(self.db.begin_read()?)
+    pub(crate) fn read(&self) -> Result<db::View> {
+        self.db.read()
     }
 
     /// The state in memory. A poisoned lock only means that another thread panicked between two of its operations.
@@ -220,14 +220,18 @@ impl Inner {
     /// As [`Inner::change`], for work that may find that there is nothing to commit.
     pub(crate) fn change_if<T>(&self, work: impl FnOnce(&mut Change<'_>) -> Result<(T, bool)>) -> Result<T> {
         let mut state = self.state();
-        let mut change = Change { txn: self.db.begin_write()?, state: &mut state, doomed: Vec::new() };
-        let (value, changed) = work(&mut change)?;
-        let Change { txn, doomed, .. } = change;
-        if changed {
-            txn.commit()?;
-        } else {
-            txn.abort()?;
-        }
+        let (txn, health) = self.db.write()?;
+        let mut change = Change { txn, state: &mut state, doomed: Vec::new() };
+        let outcome = work(&mut change).and_then(|(value, changed)| {
+            let Change { txn, doomed, .. } = change;
+            if changed {
+                txn.commit()?;
+            } else {
+                txn.abort()?;
+            }
+            Ok((value, doomed))
+        });
+        let (value, doomed) = health.note(outcome)?;
         // Still behind the gate: nobody may make a new file of this name before the old one is out of the way.
         for path in doomed {
             self.discard(&path);

@@ -105,10 +105,17 @@ impl Unpacked {
         self.dir.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// Moves it to its place.
+    /// Moves it to its place. What is there already has no record: it was placed for a change that was not committed.
     pub(crate) fn place(mut self, target: &Path) -> Result<()> {
         if let Some(dir) = &self.dir {
-            fs::rename(dir, target).map_err(Error::file("creating", target))?;
+            let placed = fs::rename(dir, target).or_else(|error| match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty => {
+                    self.inner.discard(target);
+                    fs::rename(dir, target)
+                }
+                _ => Err(error),
+            });
+            placed.map_err(Error::file("creating", target))?;
         }
         self.dir = None;
         Ok(())
