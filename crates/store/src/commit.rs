@@ -104,12 +104,14 @@ impl Store {
             let record: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
             let mut record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
             record.blob = Some(descriptor.clone());
+            record.unsynced = Some(self.0.unsynced_now());
             let size = file.size;
             file.place(&descriptor.digest)?;
             lease.hold(change.state, &descriptor.digest);
             change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
             change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)
         })?;
+        self.0.sync_soon();
         Ok(descriptor)
     }
 }

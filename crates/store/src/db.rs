@@ -91,7 +91,8 @@ pub(crate) struct LayerRecord {
     /// Blobs that this layer is known as and that were dropped to make room: see `room`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Descriptor>,
-    /// The boot in which its files were written, as long as they may not be on the disk: see `durable`.
+    /// The boot in which its files were written (and, after a space, the moment), as long as they may not be on the disk:
+    /// see `durable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsynced: Option<String>,
     /// Its tar can be put together from its files: see `skeleton`.

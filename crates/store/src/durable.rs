@@ -21,7 +21,7 @@ use oci::digest::Digest;
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gc;
-use crate::store::{Inner, Store};
+use crate::store::{Change, Inner, Store};
 
 /// How long after a layer was placed its files are written to the disk.
 const DELAY: Duration = Duration::from_secs(5);
@@ -41,6 +41,11 @@ pub(crate) fn boot_id() -> String {
 }
 
 impl Inner {
+    /// What a record says whose files were written just now: the boot, and what tells this from any other moment.
+    pub(crate) fn unsynced_now(&self) -> String {
+        format!("{} {}", self.boot_id, self.unique())
+    }
+
     /// Says that a layer was placed whose files are not on the disk yet.
     pub(crate) fn sync_soon(self: &Arc<Self>) {
         let mut is_running = self.syncer.is_running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,15 +66,36 @@ impl Inner {
         }
         let root = fs::File::open(&self.root).map_err(Error::file("opening", &self.root))?;
         rustix::fs::syncfs(&root).map_err(Error::file("writing to the disk of", &self.root))?;
+        self.settle(&unsynced)
+    }
+
+    /// Notes that layers are on the disk as they were when they were listed. To some something may have come since.
+    fn settle(&self, synced: &[(Digest, String)]) -> Result<()> {
         self.change(|change| {
-            for (diff_id, _) in &unsynced {
-                if let Some(mut layer) = change.txn.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? {
+            for (diff_id, then) in synced {
+                let layer = change.txn.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())?;
+                if let Some(mut layer) = layer.filter(|layer| layer.unsynced.as_ref() == Some(then)) {
                     layer.unsynced = None;
                     change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
                 }
             }
             Ok(())
         })
+    }
+
+    /// Removes blobs whose bytes are lost or wrong. A layer that such a blob came as is one without a blob: the files
+    /// stand for it, and the next pull brings the blob again.
+    pub(crate) fn forget_blobs(&self, change: &mut Change<'_>, lost: &BTreeSet<Digest>) -> Result<()> {
+        for (diff_id, mut layer) in change.txn.all_json::<LayerRecord>(db::LAYERS)? {
+            if layer.blob.take_if(|blob| lost.contains(&blob.digest)).is_some() {
+                change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
+            }
+        }
+        for digest in lost {
+            change.txn.remove(db::BLOBS, digest.as_str())?;
+            change.doomed.push(self.blob_path(digest));
+        }
+        Ok(())
     }
 }
 
@@ -90,7 +116,7 @@ fn run(inner: &Weak<Inner>) {
     }
 }
 
-/// Layers whose files may not be on the disk, with the boot in which they were written.
+/// Layers whose files may not be on the disk, with what their records say of when they were written.
 fn unsynced(inner: &Inner) -> Result<Vec<(Digest, String)>> {
     let layers = inner.read()?.all_json::<LayerRecord>(db::LAYERS)?;
     Ok(layers.into_iter().filter_map(|(diff_id, layer)| Some((diff_id, layer.unsynced?))).collect())
@@ -105,75 +131,96 @@ impl Store {
     /// Looks at what may have been lost with the power. Layers that are not whole are removed with the images that need
     /// them, so that the next pull brings them again. Returns the layers that were lost.
     pub(crate) fn recover_layers(&self) -> Result<Vec<Digest>> {
-        let boot = boot_id();
+        let is_of_this_boot = |written: &str| written.split(' ').next() == Some(&self.0.boot_id);
         let (here, before): (Vec<_>, Vec<_>) =
-            unsynced(&self.0)?.into_iter().partition(|(_, written)| *written == boot);
+            unsynced(&self.0)?.into_iter().partition(|(_, written)| is_of_this_boot(written));
         if !here.is_empty() {
             self.0.sync_soon();
         }
         if before.is_empty() {
             return Ok(Vec::new());
         }
-        let mut lost = BTreeSet::new();
+        let (mut layers, mut blobs) = (BTreeSet::new(), BTreeSet::new());
         for (diff_id, _) in before {
-            let problems = self.layer_problems(&diff_id);
-            if let Some(problem) = problems.first() {
+            let Some(record) = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? else { continue };
+            if let Some(problem) = self.layer_problems(&diff_id, &record).first() {
                 tracing::warn!(%diff_id, problem, "a layer was lost with the power");
-                lost.insert(diff_id);
+                layers.insert(diff_id);
+            }
+            if let Some(blob) = record.blob
+                && let Err(problem) = self.verify_blob(&blob.digest, &mut 0)
+            {
+                tracing::warn!(digest = %blob.digest, problem, "a blob was lost with the power");
+                blobs.insert(blob.digest);
             }
         }
-        self.forget(&lost)?;
+        self.0.change(|change| {
+            self.0.forget_blobs(change, &blobs)?;
+            self.forget_layers(change, &layers)
+        })?;
         self.0.sync()?;
-        Ok(lost.into_iter().collect())
+        Ok(layers.into_iter().collect())
     }
 
     /// After another boot, removes blobs that are shorter than they were: those that no layer vouches for.
     pub(crate) fn recover_blobs(&self) -> Result<()> {
-        let boot = boot_id();
+        let boot = &self.0.boot_id;
         if self.0.read()?.get(db::META, BOOT)?.is_some_and(|last| last == boot.as_bytes()) {
             return Ok(());
         }
         self.0.change(|change| {
-            let mut short = Vec::new();
+            let mut short = BTreeSet::new();
             change.txn.scan(db::BLOBS, "", &mut |key, value| {
                 let digest = db::parse_key(key)?;
                 let size: u64 = db::decode(key, value)?;
                 if fs::metadata(self.0.blob_path(&digest)).map_or(0, |found| found.len()) != size {
-                    short.push(digest);
+                    tracing::warn!(%digest, "a blob was lost with the power");
+                    short.insert(digest);
                 }
                 Ok(true)
             })?;
-            for digest in short {
-                tracing::warn!(%digest, "a blob was lost with the power");
-                change.txn.remove(db::BLOBS, digest.as_str())?;
-                change.doomed.push(self.0.blob_path(&digest));
-            }
+            self.0.forget_blobs(change, &short)?;
             change.txn.put(db::META, BOOT, boot.as_bytes())
         })
     }
 
     /// Removes layers, their blobs and the images that need them. Containers that have such a layer keep it as it is.
-    fn forget(&self, lost: &BTreeSet<Digest>) -> Result<()> {
-        if lost.is_empty() {
-            return Ok(());
-        }
-        self.0.change(|change| {
-            let is_lost = |layers: &[Digest]| layers.iter().any(|layer| lost.contains(layer));
-            let images = change.txn.all_json::<ImageRecord>(db::IMAGES)?;
-            for (id, _) in images.into_iter().filter(|(_, record)| is_lost(&record.layers)) {
-                let mut names = Vec::new();
-                change.txn.scan(db::NAMES, "", &mut |name, value| {
-                    if value == id.as_str().as_bytes() {
-                        names.push(name.to_owned());
-                    }
-                    Ok(true)
-                })?;
-                for name in names {
-                    change.txn.remove(db::NAMES, &name)?;
+    fn forget_layers(&self, change: &mut Change<'_>, lost: &BTreeSet<Digest>) -> Result<()> {
+        let is_lost = |layers: &[Digest]| layers.iter().any(|layer| lost.contains(layer));
+        let images = change.txn.all_json::<ImageRecord>(db::IMAGES)?;
+        for (id, _) in images.into_iter().filter(|(_, record)| is_lost(&record.layers)) {
+            let mut names = Vec::new();
+            change.txn.scan(db::NAMES, "", &mut |name, value| {
+                if value == id.as_str().as_bytes() {
+                    names.push(name.to_owned());
                 }
-                change.txn.remove(db::IMAGES, id.as_str())?;
+                Ok(true)
+            })?;
+            for name in names {
+                change.txn.remove(db::NAMES, &name)?;
             }
-            gc::collect(change, &self.0).map(drop)
-        })
+            change.txn.remove(db::IMAGES, id.as_str())?;
+        }
+        gc::collect(change, &self.0).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_while_the_disk_is_written_to_is_not_on_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(temp.path().join("store")).unwrap();
+        let lease = store.lease();
+        let layer = store.layer_import(&lease, None, &[0; 1024][..]).unwrap();
+        let listed = unsynced(&store.0).unwrap();
+        assert_eq!(listed.len(), 1);
+        store.layer_blob(&lease, &layer.diff_id, |_, _| {}).unwrap();
+        store.0.settle(&listed).unwrap();
+        assert_eq!(unsynced(&store.0).unwrap().len(), 1);
+        store.sync().unwrap();
+        assert_eq!(unsynced(&store.0).unwrap(), []);
     }
 }

@@ -315,7 +315,7 @@ pub(crate) fn place(
             record.blob.get_or_insert(descriptor);
         }
         if is_new || record.blob.is_some() {
-            record.unsynced = Some(inner.boot_id.clone());
+            record.unsynced = Some(inner.unsynced_now());
         }
         change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)?;
         // The last step before the commit: should that fail, the next start finds a directory without a record.

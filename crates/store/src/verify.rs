@@ -129,8 +129,7 @@ impl Store {
             Item::Layer(digest, record) => {
                 verified.layers = 1;
                 verified.bytes = record.tar_size;
-                let problems = self.verify_layer(digest, record);
-                ("layer", digest, problems.unwrap_or_else(|error| vec![error.to_string()]))
+                ("layer", digest, self.layer_problems(digest, record))
             }
         };
         let finding = |problem| Finding { kind, digest: digest.clone(), problem };
@@ -138,7 +137,8 @@ impl Store {
         verified
     }
 
-    fn verify_blob(&self, digest: &Digest, bytes: &mut u64) -> std::result::Result<(), String> {
+    /// What is wrong with a blob or document, in one sentence.
+    pub(crate) fn verify_blob(&self, digest: &Digest, bytes: &mut u64) -> std::result::Result<(), String> {
         let mut blob = self.blob_open(digest).map_err(|error| error.to_string())?;
         let mut digester = Digester::new(digest.algorithm());
         let mut buffer = vec![0; pipe::CHUNK];
@@ -159,16 +159,9 @@ impl Store {
         }
     }
 
-    /// What is wrong with a layer and its blob; nothing: all is well.
-    pub(crate) fn layer_problems(&self, diff_id: &Digest) -> Vec<String> {
-        let record: Result<Option<LayerRecord>> =
-            self.0.read().and_then(|txn| txn.get_json(db::LAYERS, diff_id.as_str()));
-        let Ok(Some(record)) = record else { return vec!["its record cannot be read".to_owned()] };
-        let mut problems = self.verify_layer(diff_id, &record).unwrap_or_else(|error| vec![error.to_string()]);
-        if let Some(blob) = &record.blob {
-            problems.extend(self.verify_blob(&blob.digest, &mut 0).err());
-        }
-        problems
+    /// What is wrong with a layer; nothing: all is well.
+    pub(crate) fn layer_problems(&self, diff_id: &Digest, record: &LayerRecord) -> Vec<String> {
+        self.verify_layer(diff_id, record).unwrap_or_else(|error| vec![error.to_string()])
     }
 
     /// What is wrong with a layer.

@@ -94,9 +94,45 @@ fn a_blob_that_came_to_nothing() {
     drop(store);
     let blobs = dir.path().join("store/blobs/sha256");
     fs::write(blobs.join(alone.digest.hex()), b"").unwrap();
-    fs::write(blobs.join(layer.blob.unwrap().digest.hex()), b"zeros").unwrap();
-    assert_eq!(after_a_boot(dir.path(), "boot-1"), ["docker.io/library/two:latest"]);
+    let of_layer = layer.blob.unwrap().digest;
+    fs::write(blobs.join(of_layer.hex()), b"zeros").unwrap();
+    // The files of the layer are whole, so nothing needs its blob.
+    let both = ["docker.io/library/one:latest", "docker.io/library/two:latest"];
+    assert_eq!(after_a_boot(dir.path(), "boot-1"), both);
     assert!(!blobs.join(alone.digest.hex()).exists());
+    assert!(!blobs.join(of_layer.hex()).exists());
+    let store = Store::open(dir.path().join("store")).unwrap();
+    let held = store.layer_hold(&store.lease(), &one).unwrap().unwrap();
+    assert_eq!((held.blob, store.blob_size(&of_layer).unwrap()), (None, None));
+    assert_eq!(store.verify(|_, _| true).unwrap().findings, []);
+}
+
+#[test]
+fn a_blob_that_was_made_for_a_push() {
+    for left in [&b"short"[..], &[0; 10_000]] {
+        let test = TestStore::new();
+        let tar = Tar::new().file("f", &noise(20_000)).done();
+        let id = test.image(std::slice::from_ref(&tar));
+        let (diff_id, lease) = (Digest::of(&tar), test.store.lease());
+        // The layer itself is on the disk since long.
+        test.store.sync().unwrap();
+        let blob = test.store.layer_blob(&lease, &diff_id, |_, _| {}).unwrap();
+        drop(lease);
+        let TestStore { store, dir } = test;
+        drop(store);
+        let path = dir.path().join("store/blobs/sha256").join(blob.digest.hex());
+        let mut bytes = left.to_vec();
+        // As long as it was, or not.
+        bytes.resize(if left.len() > 100 { usize::try_from(blob.size).unwrap() } else { left.len() }, 0);
+        fs::write(&path, bytes).unwrap();
+        after_a_boot(dir.path(), "boot-1");
+        let store = Store::open(dir.path().join("store")).unwrap();
+        assert!(store.image(&id).is_ok(), "an image that was made here comes from nowhere else");
+        assert!(!path.exists());
+        let again = store.layer_blob(&store.lease(), &diff_id, |_, _| {}).unwrap();
+        assert_eq!(again, blob);
+        assert!(blob.digest.verifies(&store.blob_read(&blob.digest, 1 << 20).unwrap()));
+    }
 }
 
 #[test]
