@@ -98,6 +98,9 @@ pub(crate) struct LayerRecord {
     /// Its tar can be put together from its files: see `skeleton`.
     #[serde(default)]
     pub rebuilds: bool,
+    /// Its files are not what they were. It counts as missing then, until a good copy takes its place: see `durable`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_damaged: bool,
 }
 
 /// The database, which outlives a full disk.

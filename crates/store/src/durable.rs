@@ -10,6 +10,9 @@
 //! ```
 //!
 //! A few seconds, because a layer that is removed at once again never has to be written at all.
+//!
+//! A damaged layer that a container has cannot go. It is marked, and so is one that `verify` finds: a marked layer counts
+//! as missing, so that the next pull brings it again and the good copy takes its place.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +24,7 @@ use oci::digest::Digest;
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gc;
-use crate::store::{Change, Inner, Store};
+use crate::store::{Change, Inner, REPLACED, Store, blob_name};
 
 /// How long after a layer was placed its files are written to the disk.
 const DELAY: Duration = Duration::from_secs(5);
@@ -83,11 +86,37 @@ impl Inner {
         })
     }
 
+    /// Marks a layer as damaged, or as sound again.
+    pub(crate) fn mark_damaged(&self, change: &Change<'_>, diff_id: &Digest, is_damaged: bool) -> Result<()> {
+        if let Some(mut layer) = change.txn.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? {
+            layer.is_damaged = is_damaged;
+            change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a damaged layer out of its place. Containers may be running on its files, which would be gone from under
+    /// them: as long as one has the layer they stay.
+    pub(crate) fn set_aside(&self, change: &Change<'_>, diff_id: &Digest) -> Result<()> {
+        let path = self.layer_path(diff_id);
+        if !change.state.snapshots.values().any(|snapshot| snapshot.layers.contains(diff_id)) {
+            self.discard(&path);
+            return Ok(());
+        }
+        let aside = self.root.join(REPLACED).join(format!("{}.{}", blob_name(diff_id), self.unique()));
+        match fs::rename(&path, aside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("replacing", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes blobs whose bytes are lost or wrong. A layer that such a blob came as is one without a blob: the files
     /// stand for it, and the next pull brings the blob again.
     pub(crate) fn forget_blobs(&self, change: &mut Change<'_>, lost: &BTreeSet<Digest>) -> Result<()> {
         for (diff_id, mut layer) in change.txn.all_json::<LayerRecord>(db::LAYERS)? {
             if layer.blob.take_if(|blob| lost.contains(&blob.digest)).is_some() {
+                // Where the files cannot stand for it, nothing gives the tar any more.
+                layer.is_damaged |= !layer.rebuilds;
                 change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
             }
         }
@@ -148,9 +177,9 @@ impl Store {
                 layers.insert(diff_id);
             }
             if let Some(blob) = record.blob
-                && let Err(problem) = self.verify_blob(&blob.digest, &mut 0)
+                && let Err(fault) = self.verify_blob(&blob.digest, &mut 0)
             {
-                tracing::warn!(digest = %blob.digest, problem, "a blob was lost with the power");
+                tracing::warn!(digest = %blob.digest, problem = fault.problem, "a blob was lost with the power");
                 blobs.insert(blob.digest);
             }
         }
@@ -180,12 +209,19 @@ impl Store {
                 Ok(true)
             })?;
             self.0.forget_blobs(change, &short)?;
+            // Whatever ran on these ended with the boot.
+            let replaced = fs::read_dir(self.0.root.join(REPLACED)).into_iter().flatten().flatten();
+            change.doomed.extend(replaced.map(|entry| entry.path()));
             change.txn.put(db::META, BOOT, boot.as_bytes())
         })
     }
 
-    /// Removes layers, their blobs and the images that need them. Containers that have such a layer keep it as it is.
+    /// Removes layers, their blobs and the images that need them. Containers that have such a layer keep it as it is,
+    /// marked as damaged.
     fn forget_layers(&self, change: &mut Change<'_>, lost: &BTreeSet<Digest>) -> Result<()> {
+        for diff_id in lost {
+            self.0.mark_damaged(change, diff_id, true)?;
+        }
         let is_lost = |layers: &[Digest]| layers.iter().any(|layer| lost.contains(layer));
         let images = change.txn.all_json::<ImageRecord>(db::IMAGES)?;
         for (id, _) in images.into_iter().filter(|(_, record)| is_lost(&record.layers)) {

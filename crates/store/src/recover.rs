@@ -11,7 +11,7 @@ use crate::db::{self, Reading};
 use crate::error::{Error, Result};
 use crate::reaper::Reaper;
 use crate::snapshot::SnapshotRecord;
-use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING};
+use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING, key_of};
 
 /// Removes leftovers, and loads the records of the snapshots.
 pub(crate) fn sweep(root: &Path, txn: &db::View, state: &mut State, reaper: &Reaper) -> Result<()> {
@@ -62,13 +62,5 @@ impl Broom<'_> {
         };
         let path = dir.join(name);
         fs::rename(&path, &away).map_err(Error::file("removing", &path))
-    }
-}
-
-/// The key of a file that [`blob_name`](crate::store::blob_name) named.
-fn key_of(name: &str) -> String {
-    match name.split_once('-') {
-        Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
-        None => format!("sha256:{name}"),
     }
 }

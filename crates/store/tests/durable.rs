@@ -8,8 +8,8 @@ use std::path::Path;
 
 use oci::{Descriptor, Digest, media_type};
 use rustix::fs::{Mode, OFlags};
-use store::{NewImage, Store};
-use support::{Tar, TestStore, config, gzip, noise};
+use store::{NewImage, SnapshotOptions, Store};
+use support::{Tar, TestStore, config, gzip, noise, path_of};
 use sys::mount::{self, Propagation};
 use sys::namespace::{self, Kinds};
 
@@ -145,4 +145,41 @@ fn what_is_on_the_disk_is_not_looked_at_again() {
     drop(store);
     fs::write(file, b"").unwrap();
     assert_eq!(after_a_boot(dir.path(), "boot-1").len(), 2);
+}
+
+#[test]
+fn a_damaged_layer_that_a_container_has() {
+    let test = TestStore::new();
+    let tar = Tar::new().file("f", b"content").file("g", b"other").done();
+    let (blob, diff_id) = (gzip(&tar), Digest::of(&tar));
+    let pull = |test: &TestStore| {
+        let lease = test.store.lease();
+        assert!(test.store.layer_hold(&lease, &diff_id).unwrap().is_none(), "it counts as missing");
+        test.pull(&lease, &blob, &diff_id).unwrap();
+        assert!(test.store.layer_hold(&lease, &diff_id).unwrap().is_some());
+        test.image_of(&lease, vec![diff_id.clone()], "")
+    };
+    let id = pull(&test);
+    test.store.snapshot_create("c", Some(&id), SnapshotOptions::default()).unwrap();
+    let (file, TestStore { store, dir }) = (test.layer_files(&diff_id).join("f"), test);
+    drop(store);
+    fs::write(&file, b"").unwrap();
+    assert_eq!(after_a_boot(dir.path(), "boot-1"), [""; 0]);
+
+    let test = TestStore { store: Store::open(dir.path().join("store")).unwrap(), dir };
+    let replaced = || fs::read_dir(test.root().join("replaced")).unwrap().count();
+    // What runs goes on with what it has; what starts finds the good files.
+    let running = test.store.snapshot_mount("c").unwrap();
+    pull(&test);
+    test.store.drain();
+    assert_eq!(fs::read(path_of(&running).join("g")).unwrap(), b"other");
+    drop(running);
+    let started = test.store.snapshot_mount("c").unwrap();
+    assert_eq!(fs::read(path_of(&started).join("f")).unwrap(), b"content");
+    assert_eq!(test.store.verify(|_, _| true).unwrap().findings, []);
+    assert_eq!(replaced(), 1);
+    drop(started);
+    test.store.snapshot_remove("c").unwrap();
+    test.store.collect_garbage().unwrap();
+    assert_eq!(replaced(), 0);
 }
