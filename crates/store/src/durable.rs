@@ -9,14 +9,17 @@
 //!    └─ power lost ─► next start: another boot ─► the layer is verified; what is damaged goes, with the images that need it
 //! ```
 //!
-//! A few seconds, because a layer that is removed at once again never has to be written at all.
+//! A few seconds, because a layer that is removed at once again never has to be written at all. The records of containers
+//! are written in the same way, each by itself: what other containers write meanwhile has nothing to do with them.
 //!
 //! A damaged layer that a container has cannot go. It is marked, and so is one that `verify` finds: a marked layer counts
 //! as missing, so that the next pull brings it again and the good copy takes its place.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use oci::digest::Digest;
@@ -24,6 +27,7 @@ use oci::digest::Digest;
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::{Error, Result};
 use crate::gc;
+use crate::snapshot::RECORD;
 use crate::store::{Change, Inner, REPLACED, Store, blob_name};
 
 /// How long after a layer was placed its files are written to the disk.
@@ -32,10 +36,12 @@ const DELAY: Duration = Duration::from_secs(5);
 const BOOT: &str = "boot";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Writes layers to the disk, on a thread that exists only while there is something to write.
+/// Writes layers and records to the disk, on a thread that exists only while there is something to write.
 #[derive(Default)]
 pub(crate) struct Syncer {
     is_running: Mutex<bool>,
+    /// Directories of snapshots whose records may not be on the disk.
+    records: Mutex<Vec<PathBuf>>,
 }
 
 /// Names this boot of the machine. Without one every start counts as another boot, and what was not synced is verified.
@@ -61,8 +67,39 @@ impl Inner {
         *is_running = spawned.is_ok();
     }
 
-    /// Writes all layers to the disk that were placed so far, and notes that they are there.
+    /// Says that a snapshot was made in this directory whose record is not on the disk yet.
+    pub(crate) fn sync_record_soon(self: &Arc<Self>, dir: PathBuf) {
+        self.records().push(dir);
+        self.sync_soon();
+    }
+
+    fn records(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.syncer.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the records of snapshots to the disk that were made so far.
+    fn sync_records(&self) -> Result<()> {
+        let dirs = std::mem::take(&mut *self.records());
+        let mut parent = None;
+        for dir in dirs {
+            for path in [dir.join(RECORD), dir] {
+                match fs::File::open(&path).and_then(|file| file.sync_all()) {
+                    // Its container is gone already.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    written => written.map_err(Error::file("writing to the disk", &path))?,
+                }
+                parent = path.parent().map(Path::to_owned);
+            }
+        }
+        // Their names.
+        parent.map_or(Ok(()), |path| {
+            fs::File::open(&path).and_then(|file| file.sync_all()).map_err(Error::file("writing to the disk", &path))
+        })
+    }
+
+    /// Writes all layers and records to the disk that were placed so far, and notes that they are there.
     pub(crate) fn sync(&self) -> Result<()> {
+        self.sync_records()?;
         let unsynced = unsynced(self)?;
         if unsynced.is_empty() {
             return Ok(());
@@ -105,7 +142,7 @@ impl Inner {
         }
         let aside = self.root.join(REPLACED).join(format!("{}.{}", blob_name(diff_id), self.unique()));
         match fs::rename(&path, aside) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("replacing", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("replacing", &path)(error)),
             _ => Ok(()),
         }
     }
@@ -137,7 +174,7 @@ fn run(inner: &Weak<Inner>) {
         }
         // Behind the lock, so that a layer that is placed now finds either this thread going on or none.
         let mut is_running = inner.syncer.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        if unsynced(&inner).is_ok_and(|left| !left.is_empty()) {
+        if !inner.records().is_empty() || unsynced(&inner).is_ok_and(|left| !left.is_empty()) {
             continue;
         }
         *is_running = false;

@@ -183,3 +183,25 @@ fn a_damaged_layer_that_a_container_has() {
     test.store.collect_garbage().unwrap();
     assert_eq!(replaced(), 0);
 }
+
+#[test]
+fn a_container_whose_record_cannot_be_read() {
+    let test = TestStore::new();
+    let id = test.image(&[Tar::new().file("f", b"content").done()]);
+    for container in ["written", "empty", "begun"] {
+        test.store.snapshot_create(container, Some(&id), SnapshotOptions::default()).unwrap();
+    }
+    let snapshots = test.root().join("snapshots");
+    fs::write(snapshots.join("written/fs/mine"), b"mine").unwrap();
+    fs::write(snapshots.join("begun/fs/f"), b"copied").unwrap();
+    // What ext4 leaves of a file whose blocks were never written; and a copy that was cut short.
+    for container in ["written", "empty"] {
+        fs::write(snapshots.join(container).join("record.json"), b"").unwrap();
+    }
+    fs::remove_file(snapshots.join("begun/record.json")).unwrap();
+    let test = test.reopen();
+    assert_eq!(test.store.snapshots(), []);
+    let names: Vec<_> = fs::read_dir(&snapshots).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["written"]);
+    assert_eq!(fs::read(snapshots.join("written/fs/mine")).unwrap(), b"mine");
+}
