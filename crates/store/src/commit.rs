@@ -70,7 +70,9 @@ impl Store {
     /// new one hides what they hid.
     pub fn layers_squash(&self, lease: &Lease, layers: &[Digest], has_below: bool) -> Result<Layer> {
         for layer in layers {
-            self.layer_hold(lease, layer)?.ok_or_else(|| Error::NoSuchLayer(layer.clone()))?;
+            self.layer_source(lease, layer)?;
+            // What is made of its files would look sound.
+            self.layer_hold(lease, layer)?.ok_or_else(|| Error::DamagedLayer(layer.clone()))?;
         }
         let scratch = Scratch::create(&self.0)?;
         let dirs: Vec<PathBuf> = self.0.layer_dirs(layers).into_iter().rev().collect();
@@ -96,7 +98,7 @@ impl Store {
     /// kept for the next time. Then `made` sees its bytes while they are made, each time with the number of bytes of
     /// the tar that were read so far.
     pub fn layer_blob(&self, lease: &Lease, diff_id: &Digest, made: impl FnMut(&[u8], u64)) -> Result<Descriptor> {
-        let held = self.layer_hold(lease, diff_id)?.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
+        let held = self.layer_source(lease, diff_id)?;
         if let Some(blob) = held.blob.filter(|blob| !is_plain(&blob.media_type)) {
             return Ok(blob);
         }
@@ -109,12 +111,14 @@ impl Store {
             let mut record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
             record.blob = Some(descriptor.clone());
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
+            record.unsynced = Some(self.0.unsynced_now());
             let size = file.size;
             file.place(&descriptor.digest)?;
             lease.hold(change.state, &descriptor.digest);
             change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
             change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)
         })?;
+        self.0.sync_soon();
         Ok(descriptor)
     }
 }

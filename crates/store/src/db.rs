@@ -91,12 +91,16 @@ pub(crate) struct LayerRecord {
     /// Blobs that this layer is known as and that were dropped to make room: see `room`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Descriptor>,
-    /// The boot in which its files were written, as long as they may not be on the disk: see `durable`.
+    /// The boot in which its files were written (and, after a space, the moment), as long as they may not be on the disk:
+    /// see `durable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsynced: Option<String>,
     /// Its tar can be put together from its files: see `skeleton`.
     #[serde(default)]
     pub rebuilds: bool,
+    /// Its files are not what they were. It counts as missing then, until a good copy takes its place: see `durable`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_damaged: bool,
 }
 
 /// The database, which outlives a full disk.

@@ -39,6 +39,9 @@ pub enum Error {
     /// An image cannot be made because one of its layers is not here.
     #[error("layer {0} does not exist")]
     NoSuchLayer(Digest),
+    /// A layer's files are not what they were.
+    #[error("layer {0} is damaged: pull or load its image again")]
+    DamagedLayer(Digest),
     /// No content has this digest.
     #[error("content {0} does not exist")]
     NoSuchBlob(Digest),

@@ -66,7 +66,7 @@ impl Store {
         let lease = self.lease();
         let mut picture = Picture { marks: self.0.marks, ..Picture::default() };
         for layer in &image.layers {
-            self.layer_hold(&lease, &layer.diff_id)?.ok_or_else(|| Error::NoSuchLayer(layer.diff_id.clone()))?;
+            self.layer_source(&lease, &layer.diff_id)?;
             let root = self.0.layer_path(&layer.diff_id).join("fs");
             let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
             picture.begin(layer.diff_id.clone(), implied::read(&self.0.layer_path(&layer.diff_id))?);

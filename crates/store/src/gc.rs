@@ -17,7 +17,7 @@ use oci::image_config::RootFs;
 
 use crate::db::{self, ImageRecord, LayerRecord, Reading, Writing};
 use crate::error::Result;
-use crate::store::{Change, INITS, Inner, blob_name};
+use crate::store::{Change, INITS, Inner, REPLACED, blob_name, key_of};
 
 /// What a collection removed.
 #[derive(Debug, Default, Clone, Copy)]
@@ -70,6 +70,7 @@ pub(crate) fn collect(change: &mut Change<'_>, inner: &Inner) -> Result<Freed> {
         freed.bytes += size;
     }
     collect_inits(change, inner, &live.chains);
+    collect_replaced(change, inner);
     Ok(freed)
 }
 
@@ -96,6 +97,21 @@ fn collect_inits(change: &mut Change<'_>, inner: &Inner, live: &HashSet<String>)
     for entry in entries.flatten() {
         let is_live = entry.file_name().to_str().is_some_and(|name| live.contains(name));
         if !is_live {
+            change.doomed.push(entry.path());
+        }
+    }
+}
+
+/// Damaged layers that were replaced go when no container has the layer: one that runs may be running on these files.
+fn collect_replaced(change: &mut Change<'_>, inner: &Inner) {
+    let Ok(entries) = fs::read_dir(inner.root.join(REPLACED)) else { return };
+    let used: HashSet<&Digest> = change.state.snapshots.values().flat_map(|snapshot| &snapshot.layers).collect();
+    let is_used = |name: &str| {
+        let layer = name.split_once('.').and_then(|(layer, _)| key_of(layer).parse().ok());
+        layer.is_some_and(|layer: Digest| used.contains(&layer))
+    };
+    for entry in entries.flatten() {
+        if !entry.file_name().to_str().is_some_and(is_used) {
             change.doomed.push(entry.path());
         }
     }

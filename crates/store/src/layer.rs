@@ -50,10 +50,21 @@ impl Layer {
 }
 
 impl Store {
-    /// Looks for a layer, and holds it (and its blob) under the lease if it is here.
+    /// Looks for a layer, and holds it (and its blob) under the lease if it is here. One that is known to be damaged is
+    /// not: whoever needs it brings it again.
     pub fn layer_hold(&self, lease: &Lease, diff_id: &Digest) -> Result<Option<Layer>> {
+        self.hold_if(lease, diff_id, |record| !record.is_damaged)
+    }
+
+    /// Holds a layer whose tar is to be read. Of one that is known to be damaged too: whether its tar is still right
+    /// is told by the digest when it is read, and where it is, this may be the last copy.
+    pub fn layer_source(&self, lease: &Lease, diff_id: &Digest) -> Result<Layer> {
+        self.hold_if(lease, diff_id, |_| true)?.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))
+    }
+
+    fn hold_if(&self, lease: &Lease, diff_id: &Digest, is_good: fn(&LayerRecord) -> bool) -> Result<Option<Layer>> {
         let mut state = self.0.state();
-        let record = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())?;
+        let record = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())?.filter(is_good);
         if let Some(record) = &record {
             lease.hold(&mut state, diff_id);
             record.blob.iter().for_each(|blob| lease.hold(&mut state, &blob.digest));
@@ -298,6 +309,7 @@ pub(crate) fn place(
     let placed = inner.change(|change| {
         lease.hold(change.state, &diff_id);
         let existing: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
+        let is_damaged = existing.as_ref().is_some_and(|record| record.is_damaged);
         let is_new = existing.is_none();
         let mut record = existing.unwrap_or_else(|| LayerRecord {
             size: unpacked.size,
@@ -307,7 +319,9 @@ pub(crate) fn place(
             dropped: Vec::new(),
             unsynced: None,
             rebuilds: unpacked.rebuilds,
+            is_damaged: false,
         });
+        record.is_damaged = false;
         if let Some((file, descriptor)) = blob {
             let size = file.size;
             file.place(&descriptor.digest)?;
@@ -316,12 +330,15 @@ pub(crate) fn place(
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
             record.blob.get_or_insert(descriptor);
         }
-        if is_new || record.blob.is_some() {
-            record.unsynced = Some(inner.boot_id.clone());
+        if is_new || is_damaged || record.blob.is_some() {
+            record.unsynced = Some(inner.unsynced_now());
         }
         change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)?;
         // The last step before the commit: should that fail, the next start finds a directory without a record.
-        if is_new {
+        if is_damaged {
+            inner.set_aside(change, &diff_id)?;
+        }
+        if is_new || is_damaged {
             unpacked.place(&inner.layer_path(&diff_id))?;
         }
         Ok(Layer::new(diff_id, record))

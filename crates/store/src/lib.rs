@@ -7,6 +7,7 @@
 //!       /layers/<diff-hex>/fs    layers unpacked, each on its own, in overlay format
 //!                         /tar.zst    and their tars without the content of files (see `skeleton`)
 //!                         /implied    directories that the tars do not mention (see `implied`)
+//!       /replaced/…              damaged layers that a good copy took the place of, while containers have them
 //!       /inits/<chain-hex>/fs    mount points for the containers of one stack of layers
 //!       /snapshots/<id>/{fs,work,record.json}    what a container changed
 //!       /removing/…              on its way out

@@ -1,6 +1,7 @@
 //! Opening a store after its last user died at any instruction: what has no record goes.
 //!
-//! Files come before their record and go after it, so a file without a record is either unfinished or on its way out.
+//! Files come before their record and go after it, so a file without a record is either unfinished or on its way out. One
+//! whose record is there and cannot be read is neither.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,7 +12,7 @@ use crate::db::{self, Reading};
 use crate::error::{Error, Result};
 use crate::reaper::Reaper;
 use crate::snapshot::SnapshotRecord;
-use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING};
+use crate::store::{BLOBS, INGEST, LAYERS, PARTIAL, REMOVING, SNAPSHOTS, State, UNPACKING, key_of};
 
 /// Removes leftovers, and loads the records of the snapshots.
 pub(crate) fn sweep(root: &Path, txn: &db::View, state: &mut State, reaper: &Reaper) -> Result<()> {
@@ -23,13 +24,26 @@ pub(crate) fn sweep(root: &Path, txn: &db::View, state: &mut State, reaper: &Rea
     broom.sweep(BLOBS, |name| Ok(txn.get(db::BLOBS, &key_of(name))?.is_some()))?;
     broom.sweep(LAYERS, |name| Ok(name == "unpacking" || txn.get(db::LAYERS, &key_of(name))?.is_some()))?;
     broom.sweep(SNAPSHOTS, |name| {
-        let record = SnapshotRecord::load(&root.join(SNAPSHOTS).join(name));
+        let dir = root.join(SNAPSHOTS).join(name);
+        let record = match SnapshotRecord::load(&dir) {
+            Ok(record) => record,
+            Err(error) => return Ok(is_kept_unread(&dir, &error)),
+        };
         let is_whole = record.is_some();
         state.snapshots.extend(record.map(|record| (name.to_owned(), record)));
         Ok(is_whole)
     })?;
     reaper.wake();
     Ok(())
+}
+
+/// What a container wrote is nowhere else: it stays where it is when its record cannot be read, for whoever wants it back.
+fn is_kept_unread(dir: &Path, error: &std::io::Error) -> bool {
+    let is_empty = fs::read_dir(dir.join("fs")).is_ok_and(|mut files| files.next().is_none());
+    if !is_empty {
+        tracing::error!(%error, dir = %dir.display(), "a container's record cannot be read; its files are left alone");
+    }
+    !is_empty
 }
 
 struct Broom<'a> {
@@ -62,13 +76,5 @@ impl Broom<'_> {
         };
         let path = dir.join(name);
         fs::rename(&path, &away).map_err(Error::file("removing", &path))
-    }
-}
-
-/// The key of a file that [`blob_name`](crate::store::blob_name) named.
-fn key_of(name: &str) -> String {
-    match name.split_once('-') {
-        Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
-        None => format!("sha256:{name}"),
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::gc::chain_name;
 use crate::image::{ImageId, ImageUsers, Removal, names_of};
 use crate::layer::is_plain;
-use crate::store::{Change, INITS, Store};
+use crate::store::{Change, INITS, REPLACED, Store};
 use crate::usage;
 use oci::Descriptor;
 use oci::digest::Digest;
@@ -69,7 +69,7 @@ impl Store {
     /// change.
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         let mut usage = DiskUsage { images: self.layers_on_disk()?, snapshots: BTreeMap::new() };
-        for dir in ["blobs", INITS] {
+        for dir in ["blobs", INITS, REPLACED] {
             usage.images += usage::on_disk(&self.0.root.join(dir));
         }
         usage.images += fs::metadata(self.0.root.join(db::FILE)).map_or(0, |found| found.blocks() * 512);

@@ -20,6 +20,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci::Mount;
 use oci::digest::Digest;
@@ -66,9 +67,20 @@ pub(crate) struct SnapshotRecord {
 }
 
 impl SnapshotRecord {
-    /// Reads the record of the snapshot in this directory; None if it is not complete.
-    pub(crate) fn load(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()
+    /// Reads the record of the snapshot in this directory; None if there is none, because it is not complete.
+    pub(crate) fn load(dir: &Path) -> io::Result<Option<Self>> {
+        match fs::read(dir.join(RECORD)) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes it there, whole or not at all.
+    fn write(&self, dir: &Path) -> io::Result<()> {
+        let begun = dir.join(format!("{RECORD}.new"));
+        fs::write(&begun, serde_json::to_vec(self)?)?;
+        fs::rename(begun, dir.join(RECORD))
     }
 }
 
@@ -242,7 +254,7 @@ impl Inner {
         dirs
     }
 
-    fn make_snapshot(&self, container: &str, record: &SnapshotRecord) -> Result<()> {
+    fn make_snapshot(self: &Arc<Self>, container: &str, record: &SnapshotRecord) -> Result<()> {
         self.ensure_init(&record.layers)?;
         let dir = self.snapshot_path(container);
         let upper = dir.join("fs");
@@ -270,8 +282,28 @@ impl Inner {
         if (uid, gid) != (0, 0) {
             chown(&upper, Some(uid), Some(gid)).map_err(Error::file("creating", &upper))?;
         }
-        let path = dir.join(RECORD);
-        let bytes = serde_json::to_vec(record).map_err(|source| Error::Record { key: container.to_owned(), source })?;
-        fs::write(&path, bytes).map_err(Error::file("writing", &path))
+        record.write(&dir).map_err(Error::file("writing", dir.join(RECORD)))?;
+        if !record.ephemeral {
+            self.sync_record_soon(dir);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_replaced_and_never_half_written() {
+        let temp = tempfile::tempdir().unwrap();
+        let record = SnapshotRecord { image: None, layers: Vec::new(), ephemeral: true, is_copy: false };
+        let path = temp.path().join(RECORD);
+        fs::write(&path, b"what somebody reads meanwhile").unwrap();
+        fs::hard_link(&path, temp.path().join("read")).unwrap();
+        record.write(temp.path()).unwrap();
+        assert_eq!(fs::read(temp.path().join("read")).unwrap(), b"what somebody reads meanwhile");
+        assert_eq!(SnapshotRecord::load(temp.path()).unwrap(), Some(record));
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }
 }

@@ -158,11 +158,13 @@ pub(crate) const REMOVING: &str = "removing";
 pub(crate) const BLOBS: &str = "blobs/sha256";
 pub(crate) const LAYERS: &str = "layers";
 pub(crate) const UNPACKING: &str = "layers/unpacking";
+/// Damaged layers that a good copy took the place of, `<diff id>.<n>`, as long as a container may be running on them.
+pub(crate) const REPLACED: &str = "replaced";
 pub(crate) const INITS: &str = "inits";
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 /// Only root looks into these, but a user namespace's root must be able to pass through to a layer's files.
-const DIRECTORIES: [(&str, u32); 9] = [
+const DIRECTORIES: [(&str, u32); 10] = [
     ("blobs", 0o700),
     (BLOBS, 0o700),
     (INGEST, 0o700),
@@ -170,6 +172,7 @@ const DIRECTORIES: [(&str, u32); 9] = [
     (REMOVING, 0o700),
     (LAYERS, 0o711),
     (UNPACKING, 0o700),
+    (REPLACED, 0o700),
     (INITS, 0o711),
     (SNAPSHOTS, 0o711),
 ];
@@ -265,6 +268,14 @@ impl Inner {
     /// The directory of a layer; its files are in `fs` inside.
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.root.join(LAYERS).join(blob_name(diff_id))
+    }
+}
+
+/// The key of a file that [`blob_name`] named.
+pub(crate) fn key_of(name: &str) -> String {
+    match name.split_once('-') {
+        Some((algorithm, hex)) => format!("{algorithm}:{hex}"),
+        None => format!("sha256:{name}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Is everything still what its digest says? Reads all that is stored, and changes nothing.
+//! Is everything still what its digest says? Reads all that is stored.
 //!
 //! | what | how |
 //! |---|---|
@@ -7,8 +7,11 @@
 //!
 //! So a flipped bit in a file of an image is found, and also a mode, an owner or an attribute that somebody changed
 //! behind the store's back.
+//!
+//! What is damaged stays where it is, but counts as missing from then on: a layer is marked, and a blob whose bytes are
+//! wrong is forgotten, so that the next pull brings both again. A layer that turns out to be sound after all loses its mark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -56,6 +59,14 @@ pub struct Finding {
     pub problem: String,
 }
 
+/// Why a blob or document is not as it should be.
+pub(crate) struct Fault {
+    /// In one sentence.
+    pub(crate) problem: String,
+    /// There is nothing or something else. Otherwise it could not be read, which may be another matter the next time.
+    pub(crate) is_lost: bool,
+}
+
 /// One thing to be read.
 enum Item {
     Document(Digest),
@@ -71,9 +82,10 @@ impl Store {
         let items = self.items(&lease)?;
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let found = Mutex::new(Verified::default());
+        let lost = Mutex::new(BTreeSet::new());
         let work = || {
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let one = self.verify_item(item);
+                let one = self.verify_item(item, &lost);
                 found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).add(one);
                 if !each(done.fetch_add(1, Ordering::Relaxed) + 1, items.len()) {
                     next.store(items.len(), Ordering::Relaxed);
@@ -88,6 +100,10 @@ impl Store {
             }
             work();
         });
+        let lost = lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !lost.is_empty() {
+            self.0.change(|change| self.0.forget_blobs(change, &lost))?;
+        }
         let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         found.findings.sort();
         Ok(found)
@@ -117,20 +133,31 @@ impl Store {
         Ok(sized.into_iter().map(|(_, _, item)| item).collect())
     }
 
-    fn verify_item(&self, item: &Item) -> Verified {
+    /// Blobs that are lost are added to `lost`, and layers marked.
+    fn verify_item(&self, item: &Item, lost: &Mutex<BTreeSet<Digest>>) -> Verified {
         let mut verified = Verified::default();
         let (kind, digest, problems) = match item {
             Item::Document(digest) | Item::Blob(digest) => {
                 let is_blob = matches!(item, Item::Blob(_));
                 *if is_blob { &mut verified.blobs } else { &mut verified.documents } = 1;
-                let problem = self.verify_blob(digest, &mut verified.bytes);
-                (if is_blob { "blob" } else { "document" }, digest, problem.err().into_iter().collect())
+                let fault = self.verify_blob(digest, &mut verified.bytes).err();
+                if is_blob && fault.as_ref().is_some_and(|fault| fault.is_lost) {
+                    lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(digest.clone());
+                }
+                let problems = fault.into_iter().map(|fault| fault.problem).collect();
+                (if is_blob { "blob" } else { "document" }, digest, problems)
             }
             Item::Layer(digest, record) => {
                 verified.layers = 1;
                 verified.bytes = record.tar_size;
-                let problems = self.verify_layer(digest, record);
-                ("layer", digest, problems.unwrap_or_else(|error| vec![error.to_string()]))
+                let mut problems = self.layer_problems(digest, record);
+                let is_damaged = !problems.is_empty();
+                if is_damaged != record.is_damaged
+                    && let Err(error) = self.0.change(|change| self.0.mark_damaged(change, digest, is_damaged))
+                {
+                    problems.push(format!("it cannot be marked: {error}"));
+                }
+                ("layer", digest, problems)
             }
         };
         let finding = |problem| Finding { kind, digest: digest.clone(), problem };
@@ -138,8 +165,11 @@ impl Store {
         verified
     }
 
-    fn verify_blob(&self, digest: &Digest, bytes: &mut u64) -> std::result::Result<(), String> {
-        let mut blob = self.blob_open(digest).map_err(|error| error.to_string())?;
+    /// Reads a blob or document.
+    pub(crate) fn verify_blob(&self, digest: &Digest, bytes: &mut u64) -> std::result::Result<(), Fault> {
+        let unopened =
+            |error: Error| Fault { problem: error.to_string(), is_lost: matches!(error, Error::NoSuchBlob(_)) };
+        let mut blob = self.blob_open(digest).map_err(unopened)?;
         let mut digester = Digester::new(digest.algorithm());
         let mut buffer = vec![0; pipe::CHUNK];
         loop {
@@ -150,25 +180,18 @@ impl Store {
                     *bytes += length as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("reading it: {error}")),
+                Err(error) => return Err(Fault { problem: format!("reading it: {error}"), is_lost: false }),
             }
         }
         match digester.finish() {
             found if found == *digest => Ok(()),
-            found => Err(format!("its bytes have the digest {found}")),
+            found => Err(Fault { problem: format!("its bytes have the digest {found}"), is_lost: true }),
         }
     }
 
-    /// What is wrong with a layer and its blob; nothing: all is well.
-    pub(crate) fn layer_problems(&self, diff_id: &Digest) -> Vec<String> {
-        let record: Result<Option<LayerRecord>> =
-            self.0.read().and_then(|txn| txn.get_json(db::LAYERS, diff_id.as_str()));
-        let Ok(Some(record)) = record else { return vec!["its record cannot be read".to_owned()] };
-        let mut problems = self.verify_layer(diff_id, &record).unwrap_or_else(|error| vec![error.to_string()]);
-        if let Some(blob) = &record.blob {
-            problems.extend(self.verify_blob(&blob.digest, &mut 0).err());
-        }
-        problems
+    /// What is wrong with a layer; nothing: all is well.
+    pub(crate) fn layer_problems(&self, diff_id: &Digest, record: &LayerRecord) -> Vec<String> {
+        self.verify_layer(diff_id, record).unwrap_or_else(|error| vec![error.to_string()])
     }
 
     /// What is wrong with a layer.

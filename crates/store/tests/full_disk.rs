@@ -5,9 +5,10 @@ mod support;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use oci::Digest;
 use rustix::fs::{Mode, OFlags};
 use store::{Error, SnapshotOptions, Store};
-use support::{Tar, config, gzip};
+use support::{Tar, TestStore, config, gzip};
 use sys::mount::{self, Propagation};
 use sys::namespace::{self, Kinds};
 
@@ -77,4 +78,76 @@ fn on_small_disk(dir: &Path) {
     let store = Store::open(dir).unwrap();
     assert_eq!(store.images().unwrap().len(), 1);
     assert_eq!(store.snapshots().len(), 1);
+}
+
+/// Fills the disk to its last page.
+fn fill(path: &Path) {
+    let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
+    let page = [1; 4096];
+    let full = std::iter::repeat_with(|| std::io::Write::write_all(&mut file, &page)).find_map(Result::err);
+    assert_eq!(full.unwrap().kind(), std::io::ErrorKind::StorageFull);
+}
+
+#[test]
+fn the_database_itself_finds_no_page() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().to_owned();
+    std::thread::spawn(move || database_on_small_disk(&dir)).join().unwrap();
+}
+
+fn database_on_small_disk(dir: &Path) {
+    small_disk(dir, "12m");
+    let store = Store::open(dir).unwrap();
+    let lease = store.lease();
+    let tar = Tar::new().file("f", b"small").done();
+    let layer = store.layer_import(&lease, None, &tar[..]).unwrap();
+    let new = || store::NewImage { config: config(vec![layer.diff_id.clone()], ""), ..store::NewImage::default() };
+    let image = store.image_create(&lease, new()).unwrap();
+    let fill_file = dir.join("fill");
+    fill(&fill_file);
+    // Documents and tags go on for as long as there are pages in the file.
+    let mut tags = 0..;
+    let mut tag = || {
+        let name: oci::Reference = format!("{}:{}", "n".repeat(100), tags.next().unwrap()).parse().unwrap();
+        store.image_tag(&name, &image).map(|_| name)
+    };
+    let mut tagged = Vec::new();
+    let error = loop {
+        match tag() {
+            Ok(name) => tagged.push(name),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Database(_)) && error.to_string().contains("No space left"), "{error}");
+    let names = || {
+        let mut tags = store.image(&image).unwrap().tags;
+        tags.sort();
+        tags
+    };
+    // What is known can be read while there is no room, and what failed was not done.
+    tagged.sort();
+    assert_eq!(names(), tagged);
+    // So it is a second time, unless opening it again found a page.
+    tagged.extend(tag().ok());
+    tagged.sort();
+    assert_eq!(names(), tagged);
+    std::fs::remove_file(&fill_file).unwrap();
+    tagged.push(tag().unwrap());
+    tagged.sort();
+    assert_eq!(names(), tagged);
+    drop((lease, store));
+    assert_eq!(Store::open(dir).unwrap().images().unwrap()[0].tags.len(), tagged.len());
+}
+
+#[test]
+fn what_a_failed_commit_left_is_in_nobodys_way() {
+    let test = TestStore::new();
+    let tar = Tar::new().file("f", b"new").done();
+    // A layer is placed before its record is committed.
+    let left = test.layer_files(&Digest::of(&tar));
+    std::fs::create_dir_all(left.join("d")).unwrap();
+    let lease = test.store.lease();
+    test.layer(&lease, &tar);
+    assert_eq!(std::fs::read(left.join("f")).unwrap(), b"new");
+    assert!(!left.join("d").exists());
 }

@@ -184,9 +184,63 @@ fn damage_is_found_and_named() {
     fs::write(&path, &bytes).unwrap();
     let found = problems(&test.store);
     assert_eq!(found[0], format!("blob its bytes have the digest {}", Digest::of(&bytes)));
-    fs::remove_file(&path).unwrap();
-    assert!(problems(&test.store)[0].starts_with("blob content sha256:"));
     assert!(test.store.image(&image).is_ok());
+}
+
+#[test]
+fn what_is_damaged_comes_again_with_the_next_pull() {
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    // Of the second the files do not give the tar.
+    let tars =
+        [Tar::new().file("f", b"content").done(), Tar::new().file("g", b"first").file("g", b"second, longer").done()];
+    for tar in tars {
+        let (blob, diff_id) = (gzip(&tar), Digest::of(&tar));
+        test.pull(&lease, &blob, &diff_id).unwrap();
+        let name = test.layer_files(&diff_id).read_dir().unwrap().next().unwrap().unwrap().path();
+        let mode = |mode| fs::set_permissions(&name, fs::Permissions::from_mode(mode)).unwrap();
+        let is_here = || test.store.layer_hold(&lease, &diff_id).unwrap().is_some();
+        mode(0o600);
+        assert_eq!(problems(&test.store).len(), 1);
+        assert!(!is_here());
+        // Its tar is right all the same, and may be the last copy; nothing is made of its files.
+        assert!(test.store.layer_source(&lease, &diff_id).is_ok());
+        assert!(tar_of(&test.store, &diff_id) == tar);
+        let squashed = test.store.layers_squash(&lease, std::slice::from_ref(&diff_id), false);
+        assert!(matches!(squashed, Err(store::Error::DamagedLayer(_))), "{squashed:?}");
+        mode(0o644);
+        assert_eq!(problems(&test.store), [""; 0]);
+        assert!(is_here(), "it was sound after all");
+
+        mode(0o600);
+        let path = test.root().join("blobs/sha256").join(Digest::of(&blob).hex());
+        fs::remove_file(&path).unwrap();
+        let found = problems(&test.store);
+        assert!(found[0].starts_with("blob content sha256:"), "{found:?}");
+        assert!(!is_here() && !test.store.blob_hold(&lease, &Digest::of(&blob)).unwrap());
+        let layer = test.pull(&lease, &blob, &diff_id).unwrap();
+        assert_eq!(layer.blob.unwrap().digest, Digest::of(&blob));
+        assert!(is_here());
+        assert_eq!(problems(&test.store), [""; 0]);
+    }
+}
+
+#[test]
+fn a_damaged_blob_of_a_sound_layer() {
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let tar = Tar::new().file("f", b"content").done();
+    let (blob, diff_id) = (gzip(&tar), Digest::of(&tar));
+    test.pull(&lease, &blob, &diff_id).unwrap();
+    let path = test.root().join("blobs/sha256").join(Digest::of(&blob).hex());
+    fs::write(&path, b"other").unwrap();
+    assert_eq!(problems(&test.store).len(), 1);
+    // The layer stands for it, and gives another.
+    assert_eq!(problems(&test.store), [""; 0]);
+    assert!(!path.exists());
+    assert_eq!(test.store.layer_hold(&lease, &diff_id).unwrap().unwrap().blob, None);
+    let made = test.store.layer_blob(&lease, &diff_id, |_, _| {}).unwrap();
+    assert!(made.digest.verifies(&test.store.blob_read(&made.digest, 1 << 20).unwrap()));
 }
 
 #[test]

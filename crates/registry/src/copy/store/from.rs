@@ -43,8 +43,7 @@ impl Stored {
         blocking(move || {
             let mut layers = Vec::new();
             for layer in store.image(&id)?.layers {
-                let held = store.layer_hold(&lease, &layer.diff_id)?;
-                let held = held.ok_or_else(|| store::Error::NoSuchLayer(layer.diff_id.clone()))?;
+                let held = store.layer_source(&lease, &layer.diff_id)?;
                 let blob = Descriptor::new(media_type::OCI_LAYER, held.diff_id.clone(), held.tar_size);
                 let choices = vec![Choice { blob, repositories: Vec::new() }];
                 layers.push(Layer { choices, diff_id: Some(held.diff_id) });
