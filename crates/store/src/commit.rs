@@ -87,20 +87,22 @@ impl Store {
         let record: Option<LayerRecord> = self.0.read()?.get_json(db::LAYERS, diff_id.as_str())?;
         let record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
         // From the files it is faster: nothing has to be inflated.
-        let stream: Box<dyn Read + Send> = match record.blob {
+        let stream: Box<dyn Read + Send> = match record.blobs().next() {
             Some(blob) if !record.rebuilds => compression::plain(self.blob_open(&blob.digest)?)?,
             _ => Box::new(self.0.rebuilt(diff_id)?),
         };
         Ok(Box::new(Verifying::new(stream, diff_id.clone())))
     }
 
-    /// The blob of a layer as it goes to a registry. That is the one it came as; otherwise it is compressed now, and
-    /// kept for the next time. Then `made` sees its bytes while they are made, each time with the number of bytes of
-    /// the tar that were read so far.
+    /// The layer as a blob in gzip, which every registry takes. That is the one it came as, or one that was made before;
+    /// otherwise it is compressed now, and kept for the next time. Then `made` sees its bytes while they are made, each
+    /// time with the number of bytes of the tar that were read so far.
     pub fn layer_blob(&self, lease: &Lease, diff_id: &Digest, made: impl FnMut(&[u8], u64)) -> Result<Descriptor> {
-        let held = self.layer_source(lease, diff_id)?;
-        if let Some(blob) = held.blob.filter(|blob| !is_plain(&blob.media_type)) {
-            return Ok(blob);
+        self.layer_source(lease, diff_id)?;
+        let record: Option<LayerRecord> = self.0.read()?.get_json(db::LAYERS, diff_id.as_str())?;
+        let known = record.iter().flat_map(LayerRecord::blobs).find(|blob| blob.media_type.ends_with("gzip"));
+        if let Some(known) = known {
+            return Ok(known.clone());
         }
         let mut file = BlobFile::create(&self.0)?;
         gzip_watched(self.layer_tar(diff_id)?, &mut file, made)?;
@@ -109,7 +111,9 @@ impl Store {
         self.0.change(|change| {
             let record: Option<LayerRecord> = change.txn.get_json(db::LAYERS, diff_id.as_str())?;
             let mut record = record.ok_or_else(|| Error::NoSuchLayer(diff_id.clone()))?;
-            record.blob = Some(descriptor.clone());
+            // A plain tar, which was kept because it cannot be put together again, is in the new blob.
+            let is_other = record.blob.as_ref().is_some_and(|blob| !is_plain(&blob.media_type));
+            *(if is_other { &mut record.gzip } else { &mut record.blob }) = Some(descriptor.clone());
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
             record.unsynced = Some(self.0.unsynced_now());
             let size = file.size;

@@ -88,6 +88,9 @@ pub(crate) struct LayerRecord {
     /// The tar as it came, usually compressed. None: it was plain or made here, or it was dropped to make room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blob: Option<Descriptor>,
+    /// Its gzip form, made here for a registry, where what it came as is compressed in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gzip: Option<Descriptor>,
     /// Blobs that this layer is known as and that were dropped to make room: see `room`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Descriptor>,
@@ -101,6 +104,19 @@ pub(crate) struct LayerRecord {
     /// Its files are not what they were. It counts as missing then, until a good copy takes its place: see `durable`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_damaged: bool,
+}
+
+impl LayerRecord {
+    /// The blobs that it is kept as.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.blob.iter().chain(&self.gzip)
+    }
+
+    /// Is not kept as these any more. Returns whether it was.
+    pub(crate) fn forget_blobs(&mut self, is_gone: impl Fn(&Digest) -> bool) -> bool {
+        let [blob, gzip] = [&mut self.blob, &mut self.gzip].map(|kept| kept.take_if(|kept| is_gone(&kept.digest)));
+        blob.or(gzip).is_some()
+    }
 }
 
 /// The database, which outlives a full disk.

@@ -151,9 +151,9 @@ impl Inner {
     /// stand for it, and the next pull brings the blob again.
     pub(crate) fn forget_blobs(&self, change: &mut Change<'_>, lost: &BTreeSet<Digest>) -> Result<()> {
         for (diff_id, mut layer) in change.txn.all_json::<LayerRecord>(db::LAYERS)? {
-            if layer.blob.take_if(|blob| lost.contains(&blob.digest)).is_some() {
-                // Where the files cannot stand for it, nothing gives the tar any more.
-                layer.is_damaged |= !layer.rebuilds;
+            if layer.forget_blobs(|digest| lost.contains(digest)) {
+                // Where neither the files nor another blob can stand for it, nothing gives the tar any more.
+                layer.is_damaged |= !layer.rebuilds && layer.blobs().next().is_none();
                 change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
             }
         }
@@ -213,11 +213,11 @@ impl Store {
                 tracing::warn!(%diff_id, problem, "a layer was lost with the power");
                 layers.insert(diff_id);
             }
-            if let Some(blob) = record.blob
-                && let Err(fault) = self.verify_blob(&blob.digest, &mut 0)
-            {
-                tracing::warn!(digest = %blob.digest, problem = fault.problem, "a blob was lost with the power");
-                blobs.insert(blob.digest);
+            for blob in record.blobs() {
+                if let Err(fault) = self.verify_blob(&blob.digest, &mut 0) {
+                    tracing::warn!(digest = %blob.digest, problem = fault.problem, "a blob was lost with the power");
+                    blobs.insert(blob.digest.clone());
+                }
             }
         }
         self.0.change(|change| {

@@ -43,7 +43,7 @@ pub(crate) fn collect(change: &mut Change<'_>, inner: &Inner) -> Result<Freed> {
     let mut blobs = live.content.clone();
     for (diff_id, record) in change.txn.all_json::<LayerRecord>(db::LAYERS)? {
         if live.layers.contains(&diff_id) || live.content.contains(&diff_id) {
-            blobs.extend(record.blob.map(|blob| blob.digest));
+            blobs.extend(record.blobs().map(|blob| blob.digest.clone()));
         } else {
             change.txn.remove(db::LAYERS, diff_id.as_str())?;
             change.doomed.push(inner.layer_path(&diff_id));

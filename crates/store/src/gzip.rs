@@ -81,7 +81,7 @@ impl<W: Write, F: FnMut(&[u8], u64)> Write for Watched<'_, W, F> {
 }
 
 /// Compresses a stream to its end. Fails with [`Error::Read`] or [`Error::Write`], by whose end it was.
-pub fn gzip(mut source: impl Read, mut target: impl Write) -> Result<()> {
+fn gzip(mut source: impl Read, mut target: impl Write) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let (jobs, queue) = sync_channel::<Job>(threads);
     let queue = Mutex::new(queue);

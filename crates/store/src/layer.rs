@@ -67,7 +67,7 @@ impl Store {
         let record = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())?.filter(is_good);
         if let Some(record) = &record {
             lease.hold(&mut state, diff_id);
-            record.blob.iter().for_each(|blob| lease.hold(&mut state, &blob.digest));
+            record.blobs().for_each(|blob| lease.hold(&mut state, &blob.digest));
         }
         Ok(record.map(|record| Layer::new(diff_id.clone(), record)))
     }
@@ -316,6 +316,7 @@ pub(crate) fn place(
             tar_size: unpacked.tar_size,
             disk_size: 0,
             blob: None,
+            gzip: None,
             dropped: Vec::new(),
             unsynced: None,
             rebuilds: unpacked.rebuilds,

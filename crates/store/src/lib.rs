@@ -86,7 +86,6 @@ pub use compression::plain;
 pub use content::{Blob, Ingest};
 pub use error::{Error, ErrorKind, Result};
 pub use explore::{LayerFile, LayerReport};
-pub use gzip::gzip;
 pub use image::{HistoryItem, Image, ImageId, ImageLayer, ImageUsers, NewImage, Removal};
 pub use layer::{Layer, LayerIngest};
 pub use lease::Lease;

@@ -221,7 +221,7 @@ impl Store {
             let is_wanted = change.state.leased.get(diff_id).is_some_and(|count| *count > 1)
                 || change.state.leased.contains_key(&blob.digest);
             let Some(mut layer) = layer.filter(|_| !is_wanted) else { return Ok((false, false)) };
-            layer.blob.take_if(|known| known.digest == blob.digest);
+            layer.forget_blobs(|digest| *digest == blob.digest);
             layer.dropped.retain(|known| known.digest != blob.digest);
             layer.dropped.push(blob.clone());
             change.txn.put_json(db::LAYERS, diff_id.as_str(), &layer)?;
@@ -290,8 +290,8 @@ fn blobs_of(
 ) -> Result<Vec<(Descriptor, Digest)>> {
     let mut found = Vec::new();
     for diff_id in &image.layers {
-        let blob = layers.get(diff_id).and_then(|layer| layer.blob.clone());
-        found.extend(blob.map(|blob| (blob, diff_id.clone())));
+        let blobs = layers.get(diff_id).into_iter().flat_map(LayerRecord::blobs);
+        found.extend(blobs.map(|blob| (blob.clone(), diff_id.clone())));
     }
     for descriptor in &image.manifests {
         let Some(bytes) = txn.get(db::DOCUMENTS, descriptor.digest.as_str())? else { continue };

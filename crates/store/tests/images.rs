@@ -279,6 +279,33 @@ fn what_came_goes_out_bit_for_bit() {
     assert_eq!(test.store.blob_size(&digest).unwrap(), None);
 }
 
+/// What came in zstd is compressed once for registries that take gzip, and kept beside it as long as the image.
+#[test]
+fn nothing_is_compressed_twice() {
+    let test = TestStore::new();
+    let tar = Tar::new().file("f", &[7; 300_000]).done();
+    let blob = zstd::encode_all(&tar[..], 3).unwrap();
+    let lease = test.store.lease();
+    let descriptor = Descriptor::of(media_type::OCI_LAYER_ZSTD, &blob);
+    let mut ingest = test.store.layer_ingest(&lease, &descriptor, &Digest::of(&tar)).unwrap();
+    std::io::Write::write_all(&mut ingest, &blob).unwrap();
+    let layer = ingest.finish().unwrap();
+    test.image_of(&lease, vec![layer.diff_id.clone()], "");
+    drop(lease);
+    let gzip = |test: &TestStore| {
+        let mut made = 0;
+        let lease = test.store.lease();
+        (test.store.layer_blob(&lease, &layer.diff_id, |bytes, _| made += bytes.len()).unwrap(), made)
+    };
+    let (first, made) = gzip(&test);
+    assert_eq!((first.media_type.as_str(), made as u64), (media_type::DOCKER_LAYER_GZIP, first.size));
+    let test = test.reopen();
+    assert_eq!(gzip(&test), (first.clone(), 0));
+    for (digest, size) in [(&first.digest, first.size), (&descriptor.digest, descriptor.size)] {
+        assert_eq!(test.store.blob_size(digest).unwrap(), Some(size));
+    }
+}
+
 #[test]
 fn garbage_goes_with_its_lease() {
     let test = TestStore::new();

@@ -250,12 +250,5 @@ fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest, mut tap: Option<Tap
             tap.blocking_send(made).is_err()
         });
     })?;
-    if blob.media_type.ends_with("gzip") {
-        return Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, blob.digest, blob.size));
-    }
-    // It came in another compression, which Docker's manifest has no name for.
-    let mut blob = store.ingest(lease)?;
-    store::gzip(store.layer_tar(diff_id)?, &mut blob)?;
-    let (digest, size) = blob.finish()?;
-    Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, digest, size))
+    Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, blob.digest, blob.size))
 }
