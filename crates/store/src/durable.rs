@@ -100,13 +100,27 @@ impl Inner {
     /// Writes all layers and records to the disk that were placed so far, and notes that they are there.
     pub(crate) fn sync(&self) -> Result<()> {
         self.sync_records()?;
-        let unsynced = unsynced(self)?;
-        if unsynced.is_empty() {
+        self.sync_layers(&self.unsynced_here()?)
+    }
+
+    /// Layers that were written in this boot, and may not be on the disk.
+    fn unsynced_here(&self) -> Result<Vec<(Digest, String)>> {
+        let mut layers = unsynced(self)?;
+        layers.retain(|(_, written)| self.is_of_this_boot(written));
+        Ok(layers)
+    }
+
+    fn is_of_this_boot(&self, written: &str) -> bool {
+        written.split(' ').next() == Some(&self.boot_id)
+    }
+
+    fn sync_layers(&self, layers: &[(Digest, String)]) -> Result<()> {
+        if layers.is_empty() {
             return Ok(());
         }
         let root = fs::File::open(&self.root).map_err(Error::file("opening", &self.root))?;
         rustix::fs::syncfs(&root).map_err(Error::file("writing to the disk of", &self.root))?;
-        self.settle(&unsynced)
+        self.settle(layers)
     }
 
     /// Notes that layers are on the disk as they were when they were listed. To some something may have come since.
@@ -174,7 +188,7 @@ fn run(inner: &Weak<Inner>) {
         }
         // Behind the lock, so that a layer that is placed now finds either this thread going on or none.
         let mut is_running = inner.syncer.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        if !inner.records().is_empty() || unsynced(&inner).is_ok_and(|left| !left.is_empty()) {
+        if !inner.records().is_empty() || inner.unsynced_here().is_ok_and(|left| !left.is_empty()) {
             continue;
         }
         *is_running = false;
@@ -197,9 +211,8 @@ impl Store {
     /// Looks at what may have been lost with the power. Layers that are not whole are removed with the images that need
     /// them, so that the next pull brings them again. Returns the layers that were lost.
     pub(crate) fn recover_layers(&self) -> Result<Vec<Digest>> {
-        let is_of_this_boot = |written: &str| written.split(' ').next() == Some(&self.0.boot_id);
         let (here, before): (Vec<_>, Vec<_>) =
-            unsynced(&self.0)?.into_iter().partition(|(_, written)| is_of_this_boot(written));
+            unsynced(&self.0)?.into_iter().partition(|(_, written)| self.0.is_of_this_boot(written));
         if !here.is_empty() {
             self.0.sync_soon();
         }
@@ -207,12 +220,22 @@ impl Store {
             return Ok(Vec::new());
         }
         let (mut layers, mut blobs) = (BTreeSet::new(), BTreeSet::new());
-        for (diff_id, _) in before {
+        let mut looked_at = Vec::new();
+        for (diff_id, written) in before {
             let Some(record) = self.0.read()?.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? else { continue };
-            if let Some(problem) = self.layer_problems(&diff_id, &record).first() {
-                tracing::warn!(%diff_id, problem, "a layer was lost with the power");
-                layers.insert(diff_id);
+            match self.layer_problems(&diff_id, &record).as_ref().map(|problems| problems.first()) {
+                Ok(None) => {}
+                Ok(Some(problem)) => {
+                    tracing::warn!(%diff_id, problem, "a layer was lost with the power");
+                    layers.insert(diff_id.clone());
+                }
+                // The next start looks again.
+                Err(error) => {
+                    tracing::warn!(%diff_id, %error, "a layer cannot be looked at after a loss of power");
+                    continue;
+                }
             }
+            looked_at.push((diff_id, written));
             for blob in record.blobs() {
                 if let Err(fault) = self.verify_blob(&blob.digest, &mut 0) {
                     tracing::warn!(digest = %blob.digest, problem = fault.problem, "a blob was lost with the power");
@@ -224,7 +247,7 @@ impl Store {
             self.0.forget_blobs(change, &blobs)?;
             self.forget_layers(change, &layers)
         })?;
-        self.0.sync()?;
+        self.0.sync_layers(&looked_at)?;
         Ok(layers.into_iter().collect())
     }
 

@@ -37,7 +37,8 @@ impl Marks {
         if set == Err(rustix::io::Errno::PERM) { Self::User } else { Self::Trusted }
     }
 
-    fn name(self) -> &'static str {
+    /// The name of the attribute.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Trusted => "trusted.overlay.opaque",
             Self::User => "user.overlay.opaque",

@@ -30,12 +30,12 @@ use crate::tar::{Entry, EntryKind, TarError, TarReader, Time};
 use crate::tree::{self, CleanPath, Tree};
 
 /// Most entries of a layer. The largest layers that are about have some hundred thousand.
-const MAX_ENTRIES: u64 = 2_000_000;
+pub(crate) const MAX_ENTRIES: u64 = 2_000_000;
 /// What may be remembered of directories while a stream is unpacked, in bytes: some 250,000 of usual length.
 const MAX_DIRS_SIZE: usize = 24 << 20;
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// Shorter runs of zeros are written, in bytes.
 const HOLE: usize = 16 << 10;
 

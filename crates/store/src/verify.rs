@@ -3,35 +3,33 @@
 //! | what | how |
 //! |---|---|
 //! | documents, blobs | their bytes are hashed |
-//! | layers | the tar is put together from the files and hashed, and each of its entries is compared with the file that it made |
+//! | layers | the tar is put together from the files and hashed, and compared with the files in both directions: see `compare` |
 //!
 //! So a flipped bit in a file of an image is found, and also a mode, an owner or an attribute that somebody changed
-//! behind the store's back.
+//! behind the store's back, a file that somebody added, and a mark of overlay that came or went.
 //!
 //! What is damaged stays where it is, but counts as missing from then on: a layer is marked, and a blob whose bytes are
 //! wrong is forgotten, so that the next pull brings both again. A layer that turns out to be sound after all loses its mark.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::AsFd;
+mod compare;
+
+use std::collections::BTreeSet;
+use std::hash::RandomState;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::digest::{Digest, Digester};
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
 
+use self::compare::{Comparison, Differences, Numbers};
 use crate::db::{self, LayerRecord, Reading};
 use crate::error::{Error, Result};
-use crate::pack;
 use crate::pipe;
 use crate::store::Store;
-use crate::tar::{Entry, EntryKind, TarError, TarReader};
-use crate::tree::{self, CleanPath, Tree};
-use crate::unpack::{self, display};
-
-/// Wrong files of one layer that are told; where there are more, the layer is lost anyway.
-const MAX_FINDINGS: usize = 100;
+use crate::tar::{TarError, TarReader};
+use crate::unpack;
 
 /// What a check found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -150,14 +148,14 @@ impl Store {
             Item::Layer(digest, record) => {
                 verified.layers = 1;
                 verified.bytes = record.tar_size;
-                let mut problems = self.layer_problems(digest, record);
-                let is_damaged = !problems.is_empty();
-                if is_damaged != record.is_damaged
-                    && let Err(error) = self.0.change(|change| self.0.mark_damaged(change, digest, is_damaged))
-                {
-                    problems.push(format!("it cannot be marked: {error}"));
-                }
-                ("layer", digest, problems)
+                let problems = self.layer_problems(digest, record).and_then(|problems| {
+                    let is_damaged = !problems.is_empty();
+                    if is_damaged != record.is_damaged {
+                        self.0.change(|change| self.0.mark_damaged(change, digest, is_damaged))?;
+                    }
+                    Ok(problems)
+                });
+                ("layer", digest, problems.unwrap_or_else(|error| vec![format!("it cannot be looked at: {error}")]))
             }
         };
         let finding = |problem| Finding { kind, digest: digest.clone(), problem };
@@ -189,39 +187,54 @@ impl Store {
         }
     }
 
-    /// What is wrong with a layer; nothing: all is well.
-    pub(crate) fn layer_problems(&self, diff_id: &Digest, record: &LayerRecord) -> Vec<String> {
-        self.verify_layer(diff_id, record).unwrap_or_else(|error| vec![error.to_string()])
+    /// What is wrong with a layer; nothing: all is well. An error says that it could not be looked at.
+    pub(crate) fn layer_problems(&self, diff_id: &Digest, record: &LayerRecord) -> Result<Vec<String>> {
+        let (hasher, dir) = (RandomState::new(), self.0.layer_path(diff_id));
+        let compare = |dir: &Path, usual: &Numbers| self.compare(diff_id, dir, record, &hasher, usual);
+        let (found, problem) = compare(&dir, &Numbers::default());
+        if found.texts.is_empty() && problem.is_none() {
+            return Ok(Vec::new());
+        }
+        let all = |found: Differences, problem: Option<String>| problem.into_iter().chain(found.texts).collect();
+        // Entries that took each other's place, or name one file in two ways, do not all agree with the files, nor is
+        // all of a tar taken everywhere: a fresh copy tells what is so in any case. Of a tar that is damaged itself
+        // there is none.
+        let fresh = match self.layer_tar(diff_id).and_then(|tar| unpack::plain_layer(&self.0, tar)) {
+            Ok(fresh) => fresh,
+            Err(error) if is_of_this_host(&error) => return Err(error),
+            Err(_) => return Ok(all(found, problem)),
+        };
+        let (usual, _) = compare(fresh.path(), &Numbers::default());
+        let (found, problem) = compare(&dir, &usual.numbers);
+        Ok(all(found, problem))
     }
 
-    /// What is wrong with a layer.
-    fn verify_layer(&self, diff_id: &Digest, record: &LayerRecord) -> Result<Vec<String>> {
-        let mut problems = self.compare(diff_id, &self.0.layer_path(diff_id), record)?;
-        // Entries that took each other's place, or name one file in two ways, do not all agree with the files: those of a
-        // fresh copy tell which. Of a tar that is damaged itself there is none.
-        if !problems.is_empty()
-            && let Ok(fresh) = unpack::plain_layer(&self.0, self.layer_tar(diff_id)?)
-        {
-            let usual = self.compare(diff_id, fresh.path(), record)?;
-            problems.retain(|problem| !usual.contains(problem));
-        }
-        Ok(problems)
+    /// How the files in a layer's directory differ from its tar, and what is wrong with the tar.
+    fn compare(
+        &self,
+        diff_id: &Digest,
+        dir: &Path,
+        record: &LayerRecord,
+        hasher: &RandomState,
+        usual: &Numbers,
+    ) -> (Differences, Option<String>) {
+        let rules = compare::Rules { marks: self.0.marks, reads_content: !record.rebuilds, hasher, usual };
+        let opened = Comparison::new(dir, rules).and_then(|comparison| Ok((comparison, self.layer_tar(diff_id)?)));
+        let (found, outcome) = match opened {
+            Ok((comparison, tar)) => comparison.run(TarReader::new(BufReader::with_capacity(pipe::CHUNK, tar))),
+            Err(error) => (Differences::default(), Err(error)),
+        };
+        (found, outcome.err().map(|error| problem_of(&error)))
     }
+}
 
-    /// How the files in a layer's directory differ from its tar.
-    fn compare(&self, diff_id: &Digest, dir: &Path, record: &LayerRecord) -> Result<Vec<String>> {
-        let root = dir.join("fs");
-        let root = tree::open_root(&root).map_err(Error::file("opening", &root))?;
-        let tree = Tree::new(root, b"").map_err(Error::entry("open", "/"))?;
-        let mut comparison = Comparison { tree, reads_content: !record.rebuilds, findings: BTreeMap::new() };
-        let mut reader = TarReader::new(BufReader::with_capacity(pipe::CHUNK, self.layer_tar(diff_id)?));
-        let outcome = comparison.run(&mut reader).and_then(|()| Ok(reader.drain().map(drop)?));
-        let mut problems: Vec<String> = comparison.findings.into_values().collect();
-        if let Err(error) = outcome {
-            problems.insert(0, problem_of(&error));
-        }
-        Ok(problems)
-    }
+/// Does this say nothing of a layer, only that there is no room to look at it?
+fn is_of_this_host(error: &Error) -> bool {
+    let is_short = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory)
+            || matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+    };
+    matches!(error, Error::Thread) || error.io().is_some_and(is_short)
 }
 
 /// That the tar has another digest is told by whoever reads it, below the reader of tars.
@@ -244,143 +257,4 @@ impl Verified {
         self.bytes += other.bytes;
         self.findings.extend(other.findings);
     }
-}
-
-/// A tar, held against the files that were made of it.
-struct Comparison {
-    tree: Tree,
-    /// The tar comes from elsewhere than the files, so what they contain is compared as well.
-    reads_content: bool,
-    /// By path, since a later entry may have taken the place of an earlier one.
-    findings: BTreeMap<Vec<u8>, String>,
-}
-
-impl Comparison {
-    fn run<R: BufRead>(&mut self, reader: &mut TarReader<R>) -> Result<()> {
-        while let Some(entry) = reader.next_entry()? {
-            let Some(path) = CleanPath::new(&entry.path).filter(|path| !path.is_root()) else { continue };
-            let (path, is_whiteout) = match unpack::whiteout_of(&path) {
-                None => (path, false),
-                Some(Some(hidden)) => (hidden, true),
-                // A mark that makes no file.
-                Some(None) => continue,
-            };
-            let difference = if is_whiteout { self.missing(&path) } else { self.difference(&entry, &path, reader)? };
-            self.findings.remove(path.as_bytes());
-            if let Some(difference) = difference
-                && self.findings.len() < MAX_FINDINGS
-            {
-                let text = format!("/{}: {difference}", display(path.as_bytes()).display());
-                self.findings.insert(path.as_bytes().to_vec(), text);
-            }
-        }
-        Ok(())
-    }
-
-    /// Of what a whiteout hides, either its device is there or what the layer itself has of that name.
-    fn missing(&self, path: &CleanPath) -> Option<&'static str> {
-        let (dir, name) = path.split();
-        let found = self.tree.open_dir(dir).and_then(|dir| tree::look(dir, name));
-        (!matches!(found, Ok(Some(_)))).then_some("is missing")
-    }
-
-    /// How a file differs from what its entry says.
-    fn difference<R: BufRead>(
-        &self,
-        entry: &Entry,
-        path: &CleanPath,
-        reader: &mut TarReader<R>,
-    ) -> Result<Option<&'static str>> {
-        let (dir, name) = path.split();
-        let Ok(dir) = self.tree.open_dir(dir) else { return Ok(Some("is missing")) };
-        let Ok(Some(stat)) = tree::look(&dir, name) else { return Ok(Some("is missing")) };
-        if let Some(difference) = difference_of_stat(entry, &stat) {
-            return Ok(Some(difference));
-        }
-        let difference = match entry.kind {
-            EntryKind::Symlink => {
-                let target = rustix::fs::readlinkat(&dir, name, Vec::new());
-                target.map_or(true, |target| target.as_bytes() != entry.link).then_some("is a link to elsewhere")
-            }
-            EntryKind::HardLink => (!self.is_same(entry, &stat)).then_some("is no link to the file that it was"),
-            EntryKind::Regular if self.reads_content => self.difference_of_content(entry, path, reader)?,
-            _ => None,
-        };
-        Ok(difference.or_else(|| difference_of_xattrs(entry, dir.as_fd(), name)))
-    }
-
-    fn is_same(&self, entry: &Entry, stat: &Stat) -> bool {
-        let Some(target) = CleanPath::new(&entry.link) else { return false };
-        let (dir, name) = target.split();
-        let target = self.tree.open_dir(dir).and_then(|dir| tree::look(dir, name));
-        matches!(target, Ok(Some(target)) if target.st_ino == stat.st_ino)
-    }
-
-    fn difference_of_content<R: BufRead>(
-        &self,
-        entry: &Entry,
-        path: &CleanPath,
-        reader: &mut TarReader<R>,
-    ) -> Result<Option<&'static str>> {
-        let file = self.tree.open(path.as_bytes(), OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK);
-        let file = file.map_err(Error::entry("open", display(path.as_bytes())))?;
-        let whole = [(0, entry.size)];
-        let mut buffer = vec![0; 64 << 10];
-        for (offset, length) in entry.segments.as_deref().unwrap_or(&whole) {
-            let mut done = 0;
-            while done < *length {
-                let piece = reader.fill()?;
-                let wanted = piece.len().min(buffer.len()).min(usize::try_from(length - done).unwrap_or(usize::MAX));
-                let count = rustix::io::pread(&file, &mut buffer[..wanted], offset + done)
-                    .map_err(Error::entry("read", display(path.as_bytes())))?;
-                if count == 0 || buffer[..count] != piece[..count] {
-                    return Ok(Some("has other content"));
-                }
-                reader.consume(count);
-                done += count as u64;
-            }
-        }
-        Ok(None)
-    }
-}
-
-fn difference_of_stat(entry: &Entry, stat: &Stat) -> Option<&'static str> {
-    let kind = match entry.kind {
-        EntryKind::Regular => FileType::RegularFile,
-        EntryKind::Directory => FileType::Directory,
-        EntryKind::Symlink => FileType::Symlink,
-        EntryKind::CharDevice => FileType::CharacterDevice,
-        EntryKind::BlockDevice => FileType::BlockDevice,
-        EntryKind::Fifo => FileType::Fifo,
-        // All that is said of it is said of the first name.
-        EntryKind::HardLink => return None,
-    };
-    let times = tree::times_of(stat).last_modification;
-    let device = rustix::fs::makedev(entry.major, entry.minor);
-    let checks = [
-        (tree::kind_of(stat) != kind, "is another kind of file"),
-        (kind != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode, "has another mode"),
-        ((stat.st_uid, stat.st_gid) != (entry.uid, entry.gid), "has another owner"),
-        (kind == FileType::RegularFile && u64::try_from(stat.st_size) != Ok(entry.size), "has another size"),
-        (
-            matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) && stat.st_rdev != device,
-            "is another device",
-        ),
-        ((times.tv_sec, times.tv_nsec) != (entry.mtime.sec, entry.mtime.nsec.into()), "has another time"),
-    ];
-    checks.into_iter().find(|(differs, _)| *differs).map(|(_, text)| text)
-}
-
-fn difference_of_xattrs(entry: &Entry, dir: std::os::fd::BorrowedFd<'_>, name: &[u8]) -> Option<&'static str> {
-    let path = tree::fd_path(dir, name);
-    let differs = unpack::wanted_xattrs(entry).filter(|(key, _)| pack::is_portable(key)).any(|(key, value)| {
-        let mut found = vec![0; value.len() + 1];
-        match rustix::fs::lgetxattr(&path[..], key, &mut found[..]) {
-            Ok(length) => found[..length] != *value,
-            // What this file system does not take was left out when the layer was unpacked.
-            Err(rustix::io::Errno::NOTSUP) => false,
-            Err(_) => true,
-        }
-    });
-    differs.then_some("has other attributes")
 }

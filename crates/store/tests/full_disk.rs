@@ -151,3 +151,24 @@ fn what_a_failed_commit_left_is_in_nobodys_way() {
     assert_eq!(std::fs::read(left.join("f")).unwrap(), b"new");
     assert!(!left.join("d").exists());
 }
+
+#[test]
+fn no_room_to_look_at_a_layer_is_no_damage() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().to_owned();
+    let thread = std::thread::spawn(move || {
+        small_disk(&dir, "12m");
+        let store = Store::open(&dir).unwrap();
+        let lease = store.lease();
+        // Entries that take each other's place are held against a fresh copy.
+        let tar = Tar::new().file("f", b"first").file("f", &vec![7; 100_000]).done();
+        let layer = store.layer_import(&lease, None, &tar[..]).unwrap();
+        fill(&dir.join("fill"));
+        let found = store.verify(|_, _| true).unwrap().findings;
+        assert!(found.len() == 1 && found[0].problem.starts_with("it cannot be looked at: "), "{found:?}");
+        assert!(store.layer_hold(&lease, &layer.diff_id).unwrap().is_some());
+        std::fs::remove_file(dir.join("fill")).unwrap();
+        assert_eq!(store.verify(|_, _| true).unwrap().findings, []);
+    });
+    thread.join().unwrap();
+}

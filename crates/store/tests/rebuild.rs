@@ -10,6 +10,7 @@ use std::process::Command;
 
 use oci::Digest;
 use proptest::prelude::*;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use store::{Store, Verified};
 use support::{Tar, TestStore, gzip, noise};
 
@@ -185,6 +186,164 @@ fn damage_is_found_and_named() {
     let found = problems(&test.store);
     assert_eq!(found[0], format!("blob its bytes have the digest {}", Digest::of(&bytes)));
     assert!(test.store.image(&image).is_ok());
+}
+
+/// A change of a layer that its tar does not bear out; the directory of the layer is given.
+type Damage = fn(&Path);
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// With the sentence that it is told in.
+const DAMAGES: [(&str, Damage); 22] = [
+    ("/: has another mode", |layer| {
+        fs::set_permissions(layer.join("fs"), fs::Permissions::from_mode(0o700)).unwrap();
+    }),
+    ("/: has another owner", |layer| std::os::unix::fs::chown(layer.join("fs"), Some(1), None).unwrap()),
+    ("/: is noted as not mentioned", |layer| fs::remove_file(layer.join("root")).unwrap()),
+    ("/: hides what is below it", |layer| setxattr(layer.join("fs"), OPAQUE, b"y", XattrFlags::empty()).unwrap()),
+    ("/d: does not hide what is below it", |layer| {
+        rustix::fs::removexattr(layer.join("fs/d"), OPAQUE).unwrap();
+    }),
+    ("/spelled: does not hide what is below it", |layer| {
+        rustix::fs::removexattr(layer.join("fs/spelled"), OPAQUE).unwrap();
+    }),
+    ("/both: does not hide what is below it", |layer| {
+        rustix::fs::removexattr(layer.join("fs/both"), OPAQUE).unwrap();
+    }),
+    ("/implied: hides what is below it", |layer| {
+        setxattr(layer.join("fs/implied"), OPAQUE, b"y", XattrFlags::empty()).unwrap();
+    }),
+    ("/gone: is missing", |layer| fs::remove_file(layer.join("fs/gone")).unwrap()),
+    ("/gone: is there, and the layer removes it", |layer| {
+        fs::remove_file(layer.join("fs/gone")).unwrap();
+        fs::write(layer.join("fs/gone"), b"back").unwrap();
+    }),
+    ("/only/hidden: is there, and the layer removes it", |layer| {
+        fs::remove_file(layer.join("fs/only/hidden")).unwrap();
+        fs::create_dir(layer.join("fs/only/hidden")).unwrap();
+    }),
+    ("/new: is not in the layer's tar", |layer| fs::write(layer.join("fs/new"), b"").unwrap()),
+    ("/d/new: is not in the layer's tar", |layer| fs::create_dir(layer.join("fs/d/new")).unwrap()),
+    ("/d/h: is not in the layer's tar", |layer| fs::hard_link(layer.join("fs/d/f"), layer.join("fs/d/h")).unwrap()),
+    ("/implied/w: is not in the layer's tar", |layer| {
+        let path = layer.join("fs/implied/w");
+        mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+    }),
+    ("/d/f: has other attributes", |layer| {
+        setxattr(layer.join("fs/d/f"), "user.new", b"", XattrFlags::empty()).unwrap();
+    }),
+    ("/d/f: has other attributes", |layer| {
+        setxattr(layer.join("fs/d/f"), "trusted.overlay.metacopy", b"", XattrFlags::empty()).unwrap();
+    }),
+    ("/implied: has other attributes", |layer| {
+        setxattr(layer.join("fs/implied"), "trusted.overlay.redirect", b"/d", XattrFlags::empty()).unwrap();
+    }),
+    ("/implied/deep: has another owner", |layer| {
+        std::os::unix::fs::chown(layer.join("fs/implied/deep"), None, Some(1)).unwrap();
+    }),
+    ("/implied/deep: is not noted as implied", |layer| {
+        fs::write(layer.join("implied"), b"implied\0only\0").unwrap();
+    }),
+    ("/only: is not noted as implied", |layer| {
+        fs::write(layer.join("implied"), b"implied\0implied/deep\0").unwrap();
+    }),
+    ("/d: is noted as implied", |layer| {
+        fs::write(layer.join("implied"), b"d\0implied\0implied/deep\0only\0").unwrap();
+    }),
+];
+
+#[test]
+fn damage_of_every_kind_is_found() {
+    let tar = Tar::new()
+        .dir("./", 0o750)
+        .dir("d/", 0o755)
+        .file("d/f", b"content")
+        .file("d/.wh..wh..opq", b"")
+        .file(".wh.gone", b"")
+        .dir("both/", 0o755)
+        .file(".wh.both", b"")
+        .file("implied/deep/f", b"content")
+        .file("only/.wh.hidden", b"")
+        .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+        .dir("spelled/", 0o755)
+        .done();
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let (blob, diff_id) = (gzip(&tar), Digest::of(&tar));
+    let layer = test.root().join("layers").join(diff_id.hex());
+    for (expected, damage) in DAMAGES {
+        test.pull(&lease, &blob, &diff_id).unwrap();
+        assert_eq!(problems(&test.store), [""; 0], "{expected}");
+        // What the damage does to the times of directories is damage too, but not what is asked here.
+        let before = times(&layer);
+        damage(&layer);
+        restore(&before);
+        assert_eq!(problems(&test.store), [format!("layer {expected}")]);
+    }
+    // Nothing is said of the root.
+    let tar = Tar::new().file("f", b"").done();
+    let layer = test.root().join("layers").join(Digest::of(&tar).hex());
+    test.pull(&lease, &blob, &diff_id).unwrap();
+    test.layer(&lease, &tar);
+    fs::set_permissions(layer.join("fs"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(problems(&test.store), ["layer /: has another mode"]);
+    fs::set_permissions(layer.join("fs"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(layer.join("root"), b"").unwrap();
+    assert_eq!(problems(&test.store), ["layer /: is noted as mentioned"]);
+}
+
+/// The times of everything below a directory.
+fn times(dir: &Path) -> Vec<(std::path::PathBuf, std::time::SystemTime)> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let below = entries.filter(|path| path.is_dir() && !path.is_symlink()).flat_map(|path| times(&path));
+    let mut all: Vec<_> = below.collect();
+    all.push((dir.to_owned(), fs::metadata(dir).unwrap().modified().unwrap()));
+    all
+}
+
+fn restore(times: &[(std::path::PathBuf, std::time::SystemTime)]) {
+    for (path, time) in times {
+        fs::File::open(path).unwrap().set_modified(*time).unwrap();
+    }
+}
+
+#[test]
+fn what_is_usual_is_no_damage() {
+    // Files in a directory with default rights (an access control list) get attributes that their entries do not have.
+    let acl = |permissions: [u8; 3]| {
+        let entries = [(1u16, permissions[0]), (4, permissions[1]), (32, permissions[2])];
+        let entry = |(tag, bits): (u16, u8)| [&tag.to_le_bytes()[..], &[bits, 0], &[255; 4]].concat();
+        let users = [&2u16.to_le_bytes()[..], &[7, 0], &7u32.to_le_bytes()].concat();
+        let mask = entry((16, 7));
+        let all = [entry(entries[0]), users, entry(entries[1]), mask, entry(entries[2])].concat();
+        [&2u32.to_le_bytes()[..], &all].concat()
+    };
+    let mut tar = Tar::new().pax(&[("SCHILY.xattr.system.posix_acl_default", &acl([7, 5, 5]))]).dir("d/", 0o2755);
+    for n in 0..150 {
+        tar = tar.file(&format!("d/f{n}"), b"").file(&format!("d/implied/f{n}"), b"");
+    }
+    // Through a link, and one in the place of the other.
+    let tar = tar
+        .dir("usr/lib/", 0o755)
+        .symlink("lib", "usr/lib")
+        .file("lib/new/f", b"")
+        .file("x", b"1")
+        .dir("x/", 0o755)
+        .file("x/y", b"1")
+        .file("sub/.wh..wh.plnk/1.2", b"")
+        .done();
+    let test = TestStore::new();
+    let lease = test.store.lease();
+    let diff_id = Digest::of(&tar);
+    test.pull(&lease, &gzip(&tar), &diff_id).unwrap();
+    let root = test.layer_files(&diff_id);
+    assert!(!support::xattrs(&root.join("d/f1")).is_empty(), "no access control lists here");
+    assert_eq!(problems(&test.store), [""; 0]);
+    // However much is usual, what is not is found.
+    rustix::fs::setxattr(root.join("d/f149"), "user.new", b"", XattrFlags::empty()).unwrap();
+    assert_eq!(problems(&test.store), ["layer /d/f149: has other attributes"]);
+    rustix::fs::removexattr(root.join("d/f149"), "user.new").unwrap();
+    std::os::unix::fs::chown(root.join("d/implied"), Some(3), None).unwrap();
+    assert_eq!(problems(&test.store), ["layer /d/implied: has another owner"]);
 }
 
 #[test]
