@@ -202,11 +202,35 @@ fn tokens_of_an_issuer_elsewhere() {
             let answer = by(&server, &signed(dir.path(), &key, "RS256", Some("k1"), &bad), "GET", "/v2/", b"");
             assert_eq!((answer.status, answer.code().as_str()), (401, "UNAUTHORIZED"), "{field}");
         }
+        // Somebody elsewhere knows who that is, and said nothing of rights: there are none.
+        let mut bare = good.clone();
+        bare.as_object_mut().unwrap().remove("access");
+        let bare = signed(dir.path(), &key, "RS256", Some("k1"), &bare);
+        assert_eq!(by(&server, &bare, "GET", "/v2/_catalog", b"").list("repositories").len(), 0);
+        assert_eq!(by(&server, &bare, "GET", "/v2/a/tags/list", b"").status, 401);
+        assert_eq!(by(&server, &bare, "GET", "/metrics", b"").status, 401);
+        let granted = |name: &str| {
+            let mut claims = good.clone();
+            claims["access"] = serde_json::json!([{"type": "registry", "name": name, "actions": ["*"]}]);
+            signed(dir.path(), &key, "RS256", Some("k1"), &claims)
+        };
+        assert_eq!(by(&server, &granted("catalog"), "GET", "/v2/_catalog", b"").list("repositories"), ["a"]);
+        assert_eq!(by(&server, &granted("metrics"), "GET", "/metrics", b"").status, 200);
         // The public key is no shared secret.
         let confused = signed(dir.path(), &key, "HS256", Some("k1"), &good);
         assert_eq!(by(&server, &confused, "GET", "/v2/", b"").status, 401);
         assert_eq!(by(&server, "", "GET", "/token", b"").status, 404);
     }
+    // With users of its own as well: a name elsewhere is not the user of that name here.
+    let users = users(dir.path(), &["ci"]);
+    let both = ["--htpasswd", &users, "--token-service", "--token-audience", "images"];
+    let issuer = ["--token-issuer", "https://issuer.example", "--token-issuer-keys", &public];
+    let server = Server::start(&[&both[..], &issuer].concat());
+    assert_eq!(push(&server, "ci", "b"), 201);
+    let foreign = signed(dir.path(), &key, "RS256", Some("k1"), &good);
+    assert_eq!(by(&server, &foreign, "GET", "/v2/_catalog", b"").list("repositories").len(), 0);
+    let exchange = by(&server, &foreign, "GET", "/token?scope=repository:b:pull", b"");
+    assert_eq!(exchange.status, 401, "{exchange:?}");
 }
 
 #[test]
