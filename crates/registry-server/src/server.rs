@@ -190,7 +190,7 @@ impl Server {
         mut line: Line,
     ) -> (Response<Body>, Line) {
         let expects = head.headers.contains_key(EXPECT);
-        let outcome = match Route::parse(head.uri.path()) {
+        let outcome = match Route::parse(&head.method, head.uri.path()) {
             Err(failure) => Err(failure),
             Ok(None) => {
                 let failure = Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND);

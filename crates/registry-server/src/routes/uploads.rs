@@ -96,6 +96,10 @@ async fn find(server: &Server, name: &Name, id: &str) -> Result<Upload> {
     found.ok_or_else(|| Failure::new(Code::BlobUploadUnknown).detail(serde_json::json!({"uuid": id})))
 }
 
+fn out_of_order() -> Failure {
+    Failure::new(Code::BlobUploadInvalid).status(StatusCode::RANGE_NOT_SATISFIABLE)
+}
+
 /// Refuses a chunk that does not begin where the last one ended, and one that says two things about its length.
 fn in_order(request: &Request, name: &Name, upload: &Upload) -> Result<()> {
     let Some(text) = request.header(&CONTENT_RANGE) else { return Ok(()) };
@@ -103,11 +107,11 @@ fn in_order(request: &Request, name: &Name, upload: &Upload) -> Result<()> {
     let text = text.split('/').next().unwrap_or_default();
     let numbers = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
     let Some((first, last)) = numbers.filter(|(first, last): &(u64, u64)| first <= last) else {
-        return Err(Failure::new(Code::RangeInvalid).because(format!("invalid content range {text:?}")));
+        return Err(out_of_order().because(format!("invalid content range {text:?}")));
     };
     if first != upload.state.size() {
-        let failure = Failure::new(Code::RangeInvalid)
-            .because(format!("the next byte of this upload is {}, not {first}", upload.state.size()));
+        let failure =
+            out_of_order().because(format!("the next byte of this upload is {}, not {first}", upload.state.size()));
         return Err(located(failure, name, upload));
     }
     if request.content_length().is_some_and(|length| length != last - first + 1) {
