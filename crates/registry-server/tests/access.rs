@@ -347,6 +347,72 @@ fn what_happens_is_told() {
 }
 
 #[test]
+fn who_leaves_is_told_of_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let server = Server::start(&["--access-log", log.to_str().unwrap()]);
+    let place = server.upload("a");
+    let mut connection = server.connect();
+    connection.head("PATCH", &place, &[("Content-Length", "10")]);
+    connection.write(b"01234");
+    drop(connection);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        let text = std::fs::read_to_string(&log).unwrap();
+        if metrics.contains("active_requests 1\n") && text.contains("\"method\":\"PATCH\"") {
+            assert!(text.lines().any(|line| line.contains("PATCH") && line.contains("\"received\":5,")), "{text}");
+            assert!(metrics.contains("route=\"upload\",method=\"PATCH\""), "{metrics}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{metrics}\n{text}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// An engine that says where it is, and then nothing any more.
+#[test]
+fn who_leaves_while_it_is_waited_for_an_engine_is_told_of_as_well() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let (log, socket) = (dir.path().join("access.log"), dir.path().join("engine.sock"));
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (asked, asking) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{\"DockerRootDir\":\"/nope\"}").unwrap();
+        let (waiting, _) = listener.accept().unwrap();
+        asked.send(waiting).unwrap();
+    });
+    let (log_text, socket) = (log.to_str().unwrap(), socket.to_str().unwrap());
+    let options = ["--from-engine", "--engine-socket", socket, "--access-log", log_text];
+    let server = Server::serve(&options, &[]);
+    let mut connection = server.connect();
+    connection.head("GET", "/v2/a/tags/list", &[]);
+    let _engine = asking.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    drop(connection);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !std::fs::read_to_string(&log).unwrap().contains("\"path\":\"/v2/a/tags/list\"") {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(metrics.contains("active_requests 1\n") && metrics.contains("status=\"499\""), "{metrics}");
+}
+
+#[test]
+fn methods_that_somebody_makes_up_are_one() {
+    let server = Server::start(&[]);
+    for n in 0..5 {
+        assert_eq!(server.send(&format!("MADEUP{n}"), "/v2/", &[], b"").status, 405);
+    }
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(metrics.contains("route=\"base\",method=\"other\",status=\"405\"} 5\n"), "{metrics}");
+    assert!(!metrics.contains("MADEUP"), "{metrics}");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     for (options, reason) in [
         (&["--allow", "a:*:pull"][..], "there are no users without --htpasswd"),

@@ -111,9 +111,13 @@ fn more_uploads_than_allowed_are_told_to_come_back() {
     connection.head("PATCH", &place, &[("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]);
     // The word to go on comes when the request is in work.
     assert_eq!(connection.answer("HEAD").status, 100);
-    let answer = server.send("POST", "/v2/a/blobs/uploads/", &[], b"");
-    assert_eq!((answer.status, answer.code().as_str()), (429, "TOOMANYREQUESTS"));
-    assert_eq!(answer.header("retry-after"), "1");
+    // A manifest is held in memory as a whole, and counts as well.
+    for (method, path) in [("POST", "/v2/a/blobs/uploads/"), ("PUT", "/v2/a/manifests/v1")] {
+        let answer = server.send(method, path, &[], b"");
+        assert_eq!((answer.status, answer.code().as_str()), (429, "TOOMANYREQUESTS"), "{method} {path}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    assert_eq!(server.get("/v2/a/manifests/v1").status, 404);
     connection.chunk(b"");
     assert_eq!(connection.answer("PATCH").status, 202);
 }

@@ -51,7 +51,14 @@ impl Server {
 
     /// One over any place, under a command that runs it (`unshare -m …`) or directly.
     pub fn run(place: &str, options: &[&str], under: &[&str]) -> Self {
-        let mut arguments = vec!["registry", "serve", "--storage", place, "--listen", "127.0.0.1:0"];
+        let mut server = Self::serve(&[&["--storage", place], options].concat(), under);
+        server.storage = PathBuf::from(place);
+        server
+    }
+
+    /// One whose place is among the options.
+    pub fn serve(options: &[&str], under: &[&str]) -> Self {
+        let mut arguments = vec!["registry", "serve", "--listen", "127.0.0.1:0"];
         if !options.contains(&"--access-log") {
             arguments.extend(["--access-log", "none"]);
         }
@@ -86,7 +93,7 @@ impl Server {
         let kept = std::sync::Arc::clone(&log);
         // Nobody may block on a full pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
-        Self { child, port, dir: None, storage: PathBuf::from(place), log }
+        Self { child, port, dir: None, storage: PathBuf::new(), log }
     }
 
     /// Starts a registry that must refuse to; returns what it says.
