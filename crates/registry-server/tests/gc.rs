@@ -87,7 +87,8 @@ fn untagged_manifests_go_when_that_is_wanted() {
     server.blob("a", b"{}");
     let (old, new) = (server.image("a", "latest", 1), server.image("a", "latest", 2));
     let child = server.image("a", "child", 3);
-    let entry = json!({"mediaType": OCI_MANIFEST, "digest": child, "size": 1});
+    let size = server.get("/v2/a/manifests/child").body.len();
+    let entry = json!({"mediaType": OCI_MANIFEST, "digest": child, "size": size});
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string();
     server.manifest("a", "index", OCI_INDEX, index.as_bytes());
     server.send("DELETE", "/v2/a/manifests/child", &[], b"");
