@@ -81,6 +81,57 @@ fn whoever_asks_may_rely_on_the_answer() {
 }
 
 #[test]
+fn what_cannot_be_read_stops_nobody_else() {
+    let server = Server::start(&["--gc-interval", "0s"]);
+    let storage = server.storage.clone();
+    let named = server.blob("odd", b"perhaps it is named");
+    let kept = server.image("a", "kept", 1);
+    server.blob("b", b"never named");
+    // As an earlier version let it in.
+    let odd = b"{\"schemaVersion\":2}";
+    let digest = Digest::of(odd);
+    let directory = storage.join(format!("repositories/odd/_manifests/sha256/{}", digest.hex()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(format!("{}.0123456789abcdef0123456789abcdef", odd.len())), odd).unwrap();
+    age(&storage, DAYS);
+    for options in [&[][..], &["--gc-untagged"]] {
+        collect(&storage, options);
+        assert_eq!((count(&storage, "blobs/"), count(&storage, "repositories/odd/")), (3, 2), "{options:?}");
+    }
+    assert_eq!(server.get(&format!("/v2/odd/blobs/{named}")).status, 200);
+    assert_eq!(server.get("/v2/a/manifests/kept").header("docker-content-digest"), kept);
+    // Deleted, it is like any other.
+    assert_eq!(server.send("DELETE", &format!("/v2/odd/manifests/{digest}"), &[], b"").status, 202);
+    collect(&storage, &[]);
+    assert_eq!((count(&storage, "blobs/"), count(&storage, "repositories/odd/")), (2, 0));
+}
+
+/// No digest makes that possible; a broken disk may. Nothing here walks an index more than one step.
+#[test]
+fn indexes_that_name_each_other_are_served_and_deleted() {
+    let server = Server::start(&["--gc-interval", "0s"]);
+    let storage = server.storage.clone();
+    let digests = [Digest::of(b"one"), Digest::of(b"other")];
+    let names = |child: &Digest| {
+        let entry = json!({"mediaType": OCI_INDEX, "digest": child, "size": 300});
+        format!("{:300}", json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string())
+    };
+    for (digest, child) in [(&digests[0], &digests[1]), (&digests[1], &digests[0])] {
+        let directory = storage.join(format!("repositories/a/_manifests/sha256/{}", digest.hex()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("300.0123456789abcdef0123456789abcdef"), names(child)).unwrap();
+    }
+    server.manifest("a", "over", OCI_INDEX, names(&digests[0]).as_bytes());
+    age(&storage, DAYS);
+    assert_eq!(collect(&storage, &["--gc-untagged"]), NOTHING);
+    for digest in &digests {
+        let path = format!("/v2/a/manifests/{digest}");
+        assert_eq!((server.get(&path).status, server.send("DELETE", &path, &[], b"").status), (200, 202));
+        assert_eq!(server.get(&path).status, 404);
+    }
+}
+
+#[test]
 fn untagged_manifests_go_when_that_is_wanted() {
     let server = Server::start(&["--gc-interval", "0s"]);
     let storage = server.storage.clone();
