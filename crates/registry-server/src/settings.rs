@@ -125,6 +125,11 @@ fn tokens(values: &Values) -> Result<Option<TokenSettings>, OptionError> {
     if own && values.one("htpasswd").is_none() {
         return Err(bad("token-service", "true", "there are no users without --htpasswd"));
     }
+    for name in ["token-key", "token-expiry"] {
+        if let (false, Some(value)) = (own, values.one(name)) {
+            return Err(bad(name, value, "without --token-service, tokens are made elsewhere"));
+        }
+    }
     let storage = values.one("storage").unwrap_or(DEFAULT_STORAGE);
     let own_key = match (own, values.one("token-key")) {
         (false, _) => None,
@@ -151,9 +156,14 @@ fn engine(values: &Values) -> Result<Option<PathBuf>, OptionError> {
             None => Ok(None),
         };
     }
-    for name in ["storage", "storage-opt", "pull-through", "quota", "gc-untagged"] {
+    for name in ["storage", "storage-opt", "pull-through", "quota", "gc-untagged", "gc-interval", "grace", "settle"] {
         if let Some(value) = values.one(name) {
             return Err(bad(name, value, "with --from-engine, content is in the engine's store alone"));
+        }
+    }
+    for name in ["chunk-min-length", "max-uploads"] {
+        if let Some(value) = values.one(name) {
+            return Err(bad(name, value, "with --from-engine, nothing can be pushed"));
         }
     }
     Ok(Some(socket.unwrap_or(DEFAULT_SOCKET).into()))
@@ -171,6 +181,10 @@ fn cache(values: &Values) -> Result<Option<CacheSettings>, OptionError> {
     };
     if values.parse("read-only", false, switch)? {
         return Err(bad("pull-through", registry, "a cache that is read-only cannot keep anything"));
+    }
+    let never = values.parse("gc-interval", false, |text| duration(text).map(|interval| interval.is_zero()))?;
+    if let (true, Some(expiry)) = (never, values.one("pull-through-expiry")) {
+        return Err(bad("pull-through-expiry", expiry, "with --gc-interval 0s nothing is ever removed"));
     }
     let name = format!("{registry}/a").parse::<oci::Reference>();
     if !name.is_ok_and(|name| name.domain() == registry) {

@@ -425,10 +425,23 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (&["--grace", "1m", "--settle", "1m"], "grace is not four times as long as settle"),
         (&["--storage", "ftp://x"], "unknown scheme"),
         (&["--nonsense"], "unexpected argument '--nonsense'"),
+        (&["--token-issuer", "x", "--token-issuer-keys", "/x", "--token-key", "/x"], "--token-key"),
+        (&["--token-issuer", "x", "--token-issuer-keys", "/x", "--token-expiry", "1m"], "--token-expiry"),
+        (&["--pull-through", "docker.io", "--pull-through-expiry", "1h"], "--pull-through-expiry"),
+        (
+            &["--pull-through", "docker.io", "--pull-through-expiry", "9d", "--gc-interval", "0s"],
+            "--pull-through-expiry",
+        ),
+        (&["--from-engine", "--gc-interval", "1h"], "--gc-interval"),
+        (&["--from-engine", "--grace", "48h"], "--grace"),
+        (&["--from-engine", "--settle", "1s"], "--settle"),
+        (&["--from-engine", "--chunk-min-length", "2m"], "--chunk-min-length"),
+        (&["--from-engine", "--max-uploads", "1"], "--max-uploads"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let storage = ["--listen", "127.0.0.1:0", "--storage", dir.path().to_str().unwrap()];
-        let all = if options.contains(&"--storage") { options.to_vec() } else { [&storage[..], options].concat() };
+        let place_is_said = options.contains(&"--storage") || options.contains(&"--from-engine");
+        let all = if place_is_said { options.to_vec() } else { [&storage[..], options].concat() };
         let said = Server::refused(&all);
         assert!(said.contains(reason), "{options:?}: {said}");
     }

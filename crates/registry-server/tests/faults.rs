@@ -163,6 +163,32 @@ fn a_full_disk_is_said_and_nothing_is_broken() {
     assert!(server.get(&format!("/v2/a/blobs/{}", Digest::of(&small))).body == small);
 }
 
+#[test]
+fn an_upload_of_too_many_chunks_is_refused() {
+    let server = Server::start(&[]);
+    let place = server.upload("a");
+    assert_eq!(server.send("PATCH", &place, &[], b"a").status, 202);
+    let id = place.rsplit_once('/').unwrap().1;
+    let path = server.storage.join("uploads").join(id);
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let part = state["parts"][0].clone();
+    state["parts"] = vec![part; 10_000].into();
+    std::fs::write(&path, state.to_string()).unwrap();
+    let answer = server.send("PATCH", &place, &[], b"a");
+    assert_eq!((answer.status, answer.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
+}
+
+#[test]
+fn it_takes_as_many_files_as_the_system_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = ["sh", "-c", "ulimit -Sn 64 && exec \"$@\"", "sh"];
+    let server = Server::run(dir.path().to_str().unwrap(), &[], &script);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let (soft, hard) = line.trim().split_once(' ').unwrap();
+    assert_eq!(Some(soft), hard.split_whitespace().next(), "{line}");
+}
+
 /// A push that is cut off by the death of the registry at a moment that nobody chose.
 fn push(port: u16, seed: u64) -> Option<()> {
     let layer = noise(seed, 400_000);
