@@ -99,7 +99,14 @@ impl Server {
         if self.settings.read_only || self.cache.is_some() || self.engine.is_some() {
             return self.blob_size(name, digest).await;
         }
-        Ok(self.storage.hold(name, digest).await?)
+        match self.storage.hold(name, digest).await {
+            // Where nothing can be renewed, nothing can be pushed that relies on it either: the answer is still true.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "{name}@{digest} is here, but not renewed");
+                Ok(self.storage.blob_size(name, digest).await?)
+            }
+            held => Ok(held?),
+        }
     }
 
     /// A blob, to be read.
@@ -151,7 +158,13 @@ impl Server {
         match digest {
             // Who only asks whether a manifest is here may not push it then.
             Some(digest) if request.is(&Method::HEAD) && !self.settings.read_only => {
-                Ok(self.storage.hold_manifest(name, &digest).await?)
+                match self.storage.hold_manifest(name, &digest).await {
+                    Err(error) if error.is_full() => {
+                        tracing::warn!(%error, "{name}@{digest} is here, but not renewed");
+                        Ok(self.storage.manifest(name, &digest).await?)
+                    }
+                    held => Ok(held?),
+                }
             }
             Some(digest) => Ok(self.storage.manifest(name, &digest).await?),
             None => Ok(None),

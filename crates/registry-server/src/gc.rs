@@ -17,11 +17,13 @@
 //!    cannot hit a new one.
 //! 3. *A part goes when two looks, S apart, found nothing that names it.* Renewing a record means reading it and writing
 //!    it under a new key, and a collector may remove the old one in between: at that moment nothing names the parts. Such a
-//!    step takes less than S/2 (it is given up otherwise), so one of the two looks finds the old record or the new one.
+//!    step takes less than S/2 (it is given up otherwise, and a record is not made visible later than that), so one of the
+//!    two looks finds the old record or the new one.
 //!    In each look uploads are listed before records, because a finished upload's record is written before its state goes.
 //!
-//! In a repository with a manifest that cannot be read, nothing goes that it might name. A collector that dies leaves less
-//! garbage than it found, and nothing else. Ages are by the storage's own clock.
+//! *G* and *S* are the longest that any process that serves the storage was told (module `storage::times`). In a repository
+//! with a manifest that cannot be read, nothing goes that it might name. A collector that dies leaves less garbage than it
+//! found, and nothing else. Ages are by the storage's own clock.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -32,7 +34,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::name::Name;
-use crate::storage::{self, Entry, Storage, StorageError, UploadState, layout, millis};
+use crate::storage::{self, Entry, Storage, StorageError, Times, UploadState, layout, millis};
 
 /// Objects that are read or removed at once.
 const AT_ONCE: usize = 16;
@@ -82,20 +84,22 @@ pub(crate) struct Wish {
 
 /// Collects once.
 pub(crate) async fn collect(storage: &Storage, wish: Wish) -> storage::Result<Report> {
-    let old_ms = storage.read_clock_ms().await? - millis(storage.times.grace);
-    let mut collector = Collector { storage, old_ms, report: Report::default(), known: HashMap::new() };
+    let times = storage.times_of_all().await?;
+    let old_ms = storage.read_clock_ms().await? - millis(times.grace);
+    let mut collector = Collector { storage, times, old_ms, report: Report::default(), known: HashMap::new() };
     collector.uploads().await?;
     let records = collector.list(&Path::from(layout::BLOBS)).await?;
     let linked = collector.repositories(wish).await?;
     collector.records(records, &linked).await?;
     let parts = collector.unnamed_parts().await?;
     collector.parts(parts).await?;
-    collector.report.staged = storage.objects.remove_staged(storage.times.grace).await?;
+    collector.left_by_the_killed().await?;
     Ok(collector.report)
 }
 
 struct Collector<'a> {
     storage: &'a Storage,
+    times: Times,
     /// What was written before this may go.
     old_ms: i64,
     report: Report,
@@ -157,6 +161,15 @@ impl Collector<'_> {
         drop(read);
         named.extend(records.iter().filter_map(|entry| self.known.get(&entry.key)).flatten().cloned());
         Ok(named)
+    }
+
+    /// What processes leave that are killed while they replace a document or read the storage's clock.
+    async fn left_by_the_killed(&mut self) -> storage::Result<()> {
+        let clocks = self.list(&Path::from(layout::CLOCK)).await?;
+        let old = clocks.into_iter().filter(|entry| self.is_old(entry)).map(|entry| entry.key).collect();
+        let staged = self.storage.objects.remove_staged(self.times.grace).await?;
+        self.report.staged = staged + self.remove(old).await?;
+        Ok(())
     }
 
     async fn uploads(&mut self) -> storage::Result<()> {
@@ -270,7 +283,7 @@ impl Collector<'_> {
         // Manifests were listed before what leads to them.
         let mut unwanted = if wish.untagged { self.unwanted_manifests(name).await? } else { HashSet::new() };
         if let Some(unused) = wish.unused {
-            let since_ms = self.old_ms.min(self.old_ms + millis(self.storage.times.grace) - millis(unused));
+            let since_ms = self.old_ms.min(self.old_ms + millis(self.times.grace) - millis(unused));
             let is_used = |entries: &[Entry]| entries.iter().any(|entry| entry.modified_ms > since_ms);
             unwanted
                 .extend(generations.iter().filter(|(_, entries)| !is_used(entries)).map(|(digest, _)| digest.clone()));
@@ -346,7 +359,7 @@ impl Collector<'_> {
         if first.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(self.storage.times.settle).await;
+        tokio::time::sleep(self.times.settle).await;
         let named = self.named_parts().await?;
         let doomed: Vec<Entry> = first.into_iter().filter(|entry| !named.contains(entry.name())).collect();
         self.report.bytes = doomed.iter().map(|entry| entry.size).sum();

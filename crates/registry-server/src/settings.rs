@@ -10,7 +10,7 @@ use crate::cache::CacheSettings;
 use crate::options::{OptionError, Values, bad};
 use crate::pattern::Pattern;
 use crate::quotas::Quota;
-use crate::storage::Times;
+use crate::storage::AskedTimes;
 use crate::tokens::TokenSettings;
 
 /// Where an engine listens when nobody says.
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) quotas: Vec<Quota>,
     /// In bytes; 0 for none.
     pub(crate) chunk_min_length: u64,
-    pub(crate) times: Times,
+    pub(crate) times: AskedTimes,
     pub(crate) cache: Option<CacheSettings>,
     /// The socket of the engine whose images are served.
     pub(crate) engine: Option<PathBuf>,
@@ -53,14 +53,8 @@ impl Settings {
         if listen.is_empty() {
             listen.push(SocketAddr::from(([127, 0, 0, 1], 5000)));
         }
-        let times = Times {
-            grace: values.parse("grace", Duration::from_secs(24 * 3600), duration)?,
-            settle: values.parse("settle", Duration::from_secs(60), duration)?,
-        };
-        if times.settle * 4 > times.grace {
-            let reason = "grace is not four times as long as settle: content could be removed while it is in use";
-            return Err(bad("grace", &format!("{:?}", times.grace), reason));
-        }
+        let time = |name| values.parse(name, None, |text| duration(text).map(Some));
+        let times = AskedTimes { grace: time("grace")?, settle: time("settle")? };
         Ok(Self {
             listen,
             storage: values.one("storage").unwrap_or(DEFAULT_STORAGE).to_owned(),

@@ -5,8 +5,9 @@ mod support;
 use oci::Digest;
 use oci::media_type::OCI_MANIFEST;
 use std::path::Path;
+use std::process::Stdio;
 use support::image::{manifest, noise};
-use support::{Connection, Server, objects};
+use support::{Connection, Server, age, command_under, objects};
 
 #[test]
 fn content_that_is_not_what_it_should_be() {
@@ -161,6 +162,63 @@ fn a_full_disk_is_said_and_nothing_is_broken() {
     assert!(matches!(put.status, 201 | 507), "{put:?}");
     assert_eq!(server.get("/v2/a/manifests/v1").body, old);
     assert!(server.get(&format!("/v2/a/blobs/{}", Digest::of(&small))).body == small);
+}
+
+/// On a disk that takes no further file, everything goes on that needs none: above all what makes room again.
+#[test]
+fn a_full_disk_is_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("mount -t tmpfs -o nr_inodes=400 tmpfs {} && exec \"$@\"", dir.path().display());
+    let place = dir.path().join("storage");
+    let place = place.to_str().unwrap();
+    let quiet = ["--gc-interval", "0s", "--settle", "2s"];
+    let server = Server::run(place, &quiet, &["unshare", "--mount", "sh", "-c", &script, "sh"]);
+    let inside = Path::new("/proc").join(server.pid().to_string()).join("root").join(&place[1..]);
+    let digest = server.image("a", "v1", 1);
+    let index = format!(
+        "{{\"schemaVersion\":2,\"manifests\":[{{\"mediaType\":\"{OCI_MANIFEST}\",\"digest\":\"{digest}\",\"size\":{}}}]}}",
+        server.get("/v2/a/manifests/v1").body.len()
+    );
+    let index = server.manifest("a", "index", oci::media_type::OCI_INDEX, index.as_bytes());
+    let garbage = server.blob("b", b"garbage");
+    let old_upload = server.upload("a");
+    // So old that whoever looks for it has it renewed, and garbage.
+    age(&inside, 3 * 86400);
+    let upload = server.upload("a");
+    assert_eq!(server.send("PATCH", &upload, &[], b"nearly").status, 202);
+    let finish = format!("{upload}?digest={}", Digest::of(b"nearly"));
+    let fill = inside.join("full");
+    std::fs::create_dir(&fill).unwrap();
+    let full = || {
+        (0..).take_while(|n| std::fs::File::create(fill.join(n.to_string())).is_ok()).count();
+    };
+    full();
+    let layer = Digest::of(&noise(1, 5000));
+    for path in [format!("blobs/{layer}"), "manifests/v1".into(), format!("manifests/{index}")] {
+        assert_eq!(server.send("HEAD", &format!("/v2/a/{path}"), &[], b"").status, 200, "{path}");
+        assert_eq!(server.get(&format!("/v2/a/{path}")).status, 200, "{path}");
+    }
+    // What does need room is refused, and says why.
+    let mount = format!("/v2/c/blobs/uploads/?mount={layer}&from=a");
+    assert_eq!(server.send("POST", &mount, &[], b"").status, 507);
+    assert_eq!(server.send("POST", "/v2/a/blobs/uploads/", &[], b"").status, 507);
+    assert_eq!(server.send("PUT", &finish, &[], b"").status, 507);
+    assert_eq!(server.get(&old_upload).code(), "BLOB_UPLOAD_UNKNOWN");
+    let put = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"new"));
+    assert_eq!(server.send("POST", &put, &[], b"new").status, 507);
+    // Another process starts, and removes.
+    let target = server.pid().to_string();
+    let enter = ["nsenter", "--target", &target, "--mount"];
+    let other = Server::run(place, &quiet, &enter);
+    assert_eq!(other.send("DELETE", &format!("/v2/a/manifests/{index}"), &[], b"").status, 202);
+    full();
+    let output = command_under(&enter, &["gc", "--storage", place]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("removed 1 uploads, 0 manifests, 1 links, 1 blobs, 1 parts (7 bytes)"), "{said}");
+    assert_eq!(other.get(&format!("/v2/b/blobs/{garbage}")).status, 404);
+    // That made room for what was refused before.
+    assert_eq!(server.send("PUT", &finish, &[], b"").status, 201);
+    assert_eq!(server.get("/v2/a/manifests/v1").header("docker-content-digest"), digest);
 }
 
 #[test]

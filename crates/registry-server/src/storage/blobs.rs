@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use oci::digest::Digest;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::error::{Result, StorageError};
 use super::objects::Entry;
@@ -86,8 +87,9 @@ impl Storage {
 
     /// Makes a blob that is stored already visible in this repository; its size, or None if it is not stored.
     pub(crate) async fn link_existing(&self, name: &Name, digest: &Digest) -> Result<Option<u64>> {
-        self.in_time("linking", digest.as_str(), async {
-            let Some(size) = self.fresh_record(digest).await? else { return Ok(None) };
+        let until = self.step_end();
+        self.in_time("linking", digest.as_str(), until, async {
+            let Some(size) = self.fresh_record(digest, until).await? else { return Ok(None) };
             self.link(name, digest, size).await?;
             Ok(Some(size))
         })
@@ -99,17 +101,18 @@ impl Storage {
     }
 
     /// Sees to it that there is a record which garbage collection leaves alone; its size.
-    async fn fresh_record(&self, digest: &Digest) -> Result<Option<u64>> {
+    async fn fresh_record(&self, digest: &Digest, until: Instant) -> Result<Option<u64>> {
         let Some(newest) = newest(self.objects.entries(&layout::records(digest)).await?) else { return Ok(None) };
         if self.is_fresh(&newest) {
             return Ok(layout::size_of(newest.name()));
         }
         let Some(record) = self.read_record(digest).await? else { return Ok(None) };
-        self.write_record(digest, &record).await?;
+        self.write_record(digest, &record, until).await?;
         Ok(Some(record.size()))
     }
 
-    async fn write_record(&self, digest: &Digest, record: &Record) -> Result<()> {
+    /// Writes a record while its step lasts: later, garbage collection may have taken its parts.
+    async fn write_record(&self, digest: &Digest, record: &Record, until: Instant) -> Result<()> {
         let directory = layout::records(digest);
         let key = match &record.parts[..] {
             [part] => {
@@ -120,17 +123,17 @@ impl Storage {
         };
         let bytes =
             serde_json::to_vec(record).map_err(|source| StorageError::Document { key: key.to_string(), source })?;
-        self.objects.put(&key, bytes.into()).await
+        self.objects.put_until(&key, bytes.into(), until).await
     }
 
     /// Stores a blob of parts that are complete and verified, and makes it visible in this repository.
     pub(crate) async fn store_blob(&self, name: &Name, digest: &Digest, record: &Record) -> Result<()> {
-        let size = record.size();
-        self.in_time("storing", digest.as_str(), async {
+        let (size, until) = (record.size(), self.step_end());
+        self.in_time("storing", digest.as_str(), until, async {
             // Somebody pushed the same: the parts that are here already do as well, and ours become garbage.
             let stored = newest(self.objects.entries(&layout::records(digest)).await?);
             if !stored.is_some_and(|entry| self.is_fresh(&entry)) {
-                self.write_record(digest, record).await?;
+                self.write_record(digest, record, until).await?;
             }
             self.link(name, digest, size).await
         })

@@ -175,7 +175,13 @@ impl Server {
 
 /// The command `gantry registry` with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    command_under(&["env"], arguments)
+}
+
+/// The same, run by another command (`nsenter …`).
+pub fn command_under(under: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new(under[0]);
+    command.args(&under[1..]).arg(std::env::current_exe().unwrap());
     let arguments: Vec<&str> = ["registry"].iter().chain(arguments).copied().collect();
     command
         .args(["--ignored", "--exact", "support::registry_process", "--nocapture"])
@@ -192,7 +198,7 @@ pub fn age(root: &Path, seconds: u64) {
     }
 }
 
-/// All files below a directory.
+/// All files below a directory, but for the one that says how long garbage is kept: that is no content.
 pub fn objects(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut ahead = vec![root.to_owned()];
@@ -205,6 +211,7 @@ pub fn objects(root: &Path) -> Vec<String> {
             }
         }
     }
+    found.retain(|key| key != "times");
     found.sort();
     found
 }
