@@ -58,7 +58,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) storage: Arc<Storage>,
-    pub(crate) quotas: Quotas,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
     pub(crate) access: Access,
@@ -86,7 +86,7 @@ impl Server {
         tls: Option<Tls>,
         engine: Option<Arc<EngineStore>>,
     ) -> Self {
-        let quotas = Quotas::new(settings.quotas.clone());
+        let quotas = Arc::new(Quotas::new(settings.quotas.clone()));
         let uploads = Semaphore::new(settings.max_uploads);
         let cache = settings.cache.clone().map(|cache| Arc::new(Cache::new(cache)));
         Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, cache, engine, uploads }

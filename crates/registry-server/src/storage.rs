@@ -32,7 +32,7 @@ pub(crate) use blobs::Blob;
 pub(crate) use error::{Result, StorageError};
 pub(crate) use manifests::{Manifest, Page};
 pub(crate) use objects::{Entry, Objects, Part, PlaceError};
-pub(crate) use record::{Record, UploadState};
+pub(crate) use record::{Part as StoredPart, Record, UploadState};
 pub(crate) use sink::Sink;
 pub(crate) use times::{AskedTimes, Times};
 pub(crate) use uploads::{Finished, MAX_PARTS, Upload};

@@ -308,6 +308,61 @@ fn quotas() {
     assert_eq!(server.get(&format!("/v2/team/d/blobs/{digest}")).code(), "BLOB_UNKNOWN");
 }
 
+/// Whoever was told that a blob is stored finds it, however many push the same one where there is room for one.
+#[test]
+fn a_quota_takes_nothing_back_that_somebody_relies_on() {
+    let limits: Vec<String> = (0..30).map(|n| format!("r{n}=10k")).collect();
+    let options: Vec<&str> = limits.iter().flat_map(|limit| ["--quota", limit.as_str()]).collect();
+    let server = Server::start(&options);
+    for round in 0..30_u64 {
+        let bytes = noise(round, 6_000);
+        let digest = Digest::of(&bytes);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let (server, bytes, digest) = (&server, &bytes, &digest);
+                scope.spawn(move || {
+                    let path = format!("/v2/r{round}/blobs/uploads/?digest={digest}");
+                    let answer = server.send("POST", &path, &[], bytes);
+                    assert_eq!(answer.status, 201, "{answer:?}");
+                    assert_eq!(server.get(&format!("/v2/r{round}/blobs/{digest}")).status, 200);
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn quotas_count_all_that_is_stored() {
+    let server = Server::start(&["--quota", "few=10k", "--quota", "total=64k"]);
+    server.blob("few", b"{}");
+    // Manifests, and what is written of them for their subjects.
+    let subject = Digest::of(b"subject").to_string();
+    let statuses: Vec<u16> = (0..12)
+        .map(|n| {
+            let mut bytes: serde_json::Value =
+                serde_json::from_slice(&support::image::artifact("x/y", &subject, 9)).unwrap();
+            bytes["annotations"]["n"] = format!("{n}{}", "x".repeat(1000)).into();
+            let bytes = bytes.to_string();
+            let path = format!("/v2/few/manifests/{}", Digest::of(bytes.as_bytes()));
+            server.send("PUT", &path, &[("Content-Type", OCI_MANIFEST)], bytes.as_bytes()).status
+        })
+        .collect();
+    let taken = statuses.iter().filter(|status| **status == 201).count();
+    assert!((3..=6).contains(&taken) && statuses.iter().all(|status| matches!(status, 201 | 403)), "{statuses:?}");
+    // Uploads that nobody finishes.
+    let statuses: Vec<u16> = (0..12)
+        .map(|n| {
+            let answer = server.send("POST", "/v2/many/blobs/uploads/", &[], b"");
+            if answer.status != 202 {
+                return answer.status;
+            }
+            server.send("PATCH", answer.header("location"), &[], &noise(n, 10_000)).status
+        })
+        .collect();
+    let taken = statuses.iter().filter(|status| **status == 202).count();
+    assert!((4..=6).contains(&taken) && statuses.iter().all(|status| matches!(status, 202 | 403)), "{statuses:?}");
+}
+
 #[test]
 fn what_happens_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use oci::Digest;
 use oci::media_type::OCI_MANIFEST;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 use support::image::{manifest, noise};
 use support::{Connection, Server, age, command_under, objects};
 
@@ -219,6 +220,35 @@ fn a_full_disk_is_recovered_from() {
     // That made room for what was refused before.
     assert_eq!(server.send("PUT", &finish, &[], b"").status, 201);
     assert_eq!(server.get("/v2/a/manifests/v1").header("docker-content-digest"), digest);
+}
+
+/// A part of a push that fails is gone with it: nobody else can know of it.
+#[test]
+fn what_is_refused_leaves_nothing() {
+    let server = Server::start(&[]);
+    let wrong = Digest::of(b"something else");
+    let content = noise(1, 9000);
+    for _ in 0..3 {
+        let single = format!("/v2/a/blobs/uploads/?digest={wrong}");
+        assert_eq!(server.send("POST", &single, &[], &content).code(), "DIGEST_INVALID");
+        let place = server.upload("a");
+        assert_eq!(server.send("PUT", &format!("{place}?digest={wrong}"), &[], &content).code(), "DIGEST_INVALID");
+    }
+    // A single request that breaks off has no upload to go on with.
+    let mut connection = server.connect();
+    connection.head("POST", &format!("/v2/a/blobs/uploads/?digest={wrong}"), &[("Content-Length", "10")]);
+    connection.write(b"01234");
+    drop(connection);
+    // What is here already is not kept twice.
+    server.blob("a", &content);
+    server.blob("b", &content);
+    server.blob("b", &content);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.objects().iter().filter(|key| key.starts_with("data/")).count() != 1 {
+        assert!(Instant::now() < deadline, "{:?}", server.objects());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(server.get(&format!("/v2/b/blobs/{}", Digest::of(&content))).body == content);
 }
 
 #[test]

@@ -123,13 +123,16 @@ pub(super) async fn put(server: &Server, request: &mut Request, name: &Name, tar
     check(server, name, &document).await?;
     let descriptor = described(&document, &digest, &bytes);
     let subject = subject(&document);
-    server.quotas.check(storage, name, bytes.len() as u64).await?;
     let tag = match &target {
         Target::Tag(tag) => Some(tag.as_str()),
         Target::Digest(_) => None,
     };
     let manifest = Manifest { digest, bytes };
-    storage.put_manifest(name, &manifest, subject.map(|subject| (subject, &descriptor)), tag).await?;
+    let referrer = subject.map(|subject| (subject, &descriptor));
+    let adding =
+        server.quotas.of_manifest(storage, name, &manifest, referrer.map(|(_, descriptor)| descriptor)).await?;
+    storage.put_manifest(name, &manifest, referrer, tag).await?;
+    server.quotas.count(name, adding);
     let location = format!("/v2/{name}/manifests/{}", manifest.digest);
     let response = reply::header(reply::empty(StatusCode::CREATED), LOCATION, &location);
     let response = reply::header(response, reply::CONTENT_DIGEST, manifest.digest.as_str());

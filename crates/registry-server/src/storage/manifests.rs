@@ -68,21 +68,6 @@ impl Storage {
         Ok(self.tag(name, tag).await?.map(|digest| (digest, self.now_ms() - entry.modified_ms)))
     }
 
-    /// A manifest that is used: it gets a new generation when the last one is older than `renewed_after`.
-    pub(crate) async fn use_manifest(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        renewed_after: Duration,
-    ) -> Result<Option<Manifest>> {
-        let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
-        let newest = newest(self.objects.entries(&layout::manifest(name, digest)).await?);
-        if newest.is_some_and(|entry| self.now_ms() - entry.modified_ms > millis(renewed_after)) {
-            self.write_manifest(name, &manifest).await?;
-        }
-        Ok(Some(manifest))
-    }
-
     /// Is this manifest in this repository?
     pub(crate) async fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Ok(!self.objects.entries(&layout::manifest(name, digest)).await?.is_empty())
@@ -91,14 +76,15 @@ impl Storage {
     /// A manifest that somebody is going to rely on: it stays for at least half of the grace.
     pub(crate) async fn hold_manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Manifest>> {
         let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
-        self.renew_manifest(name, &manifest).await?;
+        self.renew_manifest(name, &manifest, self.times.grace / 2).await?;
         Ok(Some(manifest))
     }
 
-    /// Sees to it that there is a generation which garbage collection leaves alone.
-    async fn renew_manifest(&self, name: &Name, manifest: &Manifest) -> Result<()> {
+    /// Sees to it that there is a generation of at most this age. Those of half of the grace garbage collection leaves alone.
+    pub(crate) async fn renew_manifest(&self, name: &Name, manifest: &Manifest, age: Duration) -> Result<()> {
         let directory = layout::manifest(name, &manifest.digest);
-        if newest(self.objects.entries(&directory).await?).is_some_and(|entry| self.is_fresh(&entry)) {
+        let newest = newest(self.objects.entries(&directory).await?);
+        if newest.is_some_and(|entry| self.now_ms() - entry.modified_ms < millis(age)) {
             return Ok(());
         }
         self.write_manifest(name, manifest).await
@@ -141,7 +127,7 @@ impl Storage {
         tag: Option<&str>,
     ) -> Result<()> {
         let digest = &manifest.digest;
-        self.renew_manifest(name, manifest).await?;
+        self.renew_manifest(name, manifest, self.times.grace / 2).await?;
         if let Some((subject, descriptor)) = referrer {
             let directory = layout::referrers(name, subject);
             let generation = layout::random_id().map_err(StorageError::file("naming", &directory))?;
