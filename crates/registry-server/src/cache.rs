@@ -52,6 +52,17 @@ pub(crate) struct Cache {
     coming: Mutex<HashMap<(Name, Digest), watch::Receiver<()>>>,
 }
 
+/// How a client can have a blob that is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    /// As it comes, or when it is here.
+    Any,
+    /// When it is here.
+    Kept,
+    /// As it comes, for this client alone: it could not be kept.
+    Alone,
+}
+
 /// A blob that is not here yet.
 pub(crate) enum Coming {
     /// There is none.
@@ -210,59 +221,62 @@ impl Cache {
         found.await.map_err(|error| Trouble::from(error).into())
     }
 
-    /// Brings a blob. Whoever asks first may have it as it comes (`streams`), others wait until it is here.
+    /// Brings a blob. Whoever asks first may have it as it comes, others wait until it is here.
     pub(crate) async fn blob(
         self: &Arc<Self>,
         storage: &Arc<Storage>,
         quotas: &Arc<Quotas>,
         name: &Name,
         digest: &Digest,
-        streams: bool,
+        want: Want,
     ) -> Result<Coming> {
         let key = (name.clone(), digest.clone());
-        let (arrived, waiting) = watch::channel(());
-        let others = {
-            let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
-            let others = coming.get(&key).cloned();
-            if others.is_none() {
-                coming.insert(key.clone(), waiting.clone());
-            }
-            others
-        };
-        let mine = others.is_none();
-        let mut waiting = others.unwrap_or(waiting);
+        let (arrived, mut over) = watch::channel(());
+        let others = if want == Want::Alone { None } else { self.join(&key, &over) };
         let mut stream = None;
-        if mine {
+        if let Some(others) = others {
+            over = others;
+        } else {
             // Whatever happens from here on, those who wait are told.
-            let told = Told { cache: Arc::clone(self), key, _arrived: arrived };
+            let told = (want != Want::Alone).then(|| Told { cache: Arc::clone(self), key, _arrived: arrived });
             let blob = async { self.upstream(name).await?.blob(digest).await };
             let Some(blob) = blob.await.map_err(|error| Failure::from(Trouble::from(error)))? else {
                 return Ok(Coming::Unknown);
             };
             let size = blob.size;
-            let (pieces, receiver) = mpsc::channel(PIECES);
             let adding = Addition::of(size);
-            let keeps = quotas.check(storage, name, adding).await.is_ok();
+            let keeps = told.is_some() && quotas.check(storage, name, adding).await.is_ok();
             let fill = Fill {
                 storage: Arc::clone(storage),
                 quotas: Arc::clone(quotas),
                 name: name.clone(),
                 digest: digest.clone(),
-                adding: if keeps { adding } else { Addition::default() },
-                told,
+                adding,
+                told: told.filter(|_| keeps),
             };
-            tokio::spawn(fill.run(blob, pieces, keeps));
+            let (pieces, receiver) = mpsc::channel(PIECES);
+            tokio::spawn(fill.run(blob, pieces));
             stream = Some((size, receiver));
         }
         match stream {
-            Some((size, pieces)) if streams => Ok(Coming::Stream(Arriving { size, pieces, over: waiting })),
+            Some((size, pieces)) if want != Want::Kept => Ok(Coming::Stream(Arriving { size, pieces, over })),
             other => {
                 drop(other);
                 // The sender goes with the work: an error means that it is over.
-                let _ = waiting.changed().await;
+                let _ = over.changed().await;
                 Ok(Coming::Over)
             }
         }
+    }
+
+    /// Joins those who wait for a blob that comes already; None for the first, whom further ones wait for.
+    fn join(&self, key: &(Name, Digest), over: &watch::Receiver<()>) -> Option<watch::Receiver<()>> {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = coming.get(key).cloned();
+        if others.is_none() {
+            coming.insert(key.clone(), over.clone());
+        }
+        others
     }
 }
 
@@ -287,7 +301,8 @@ struct Fill {
     digest: Digest,
     /// What it adds to what is used, when it is kept.
     adding: Addition,
-    told: Told,
+    /// Whom it is kept for; None when it is passed on only.
+    told: Option<Told>,
 }
 
 /// The client that a blob is passed on to while it comes.
@@ -306,11 +321,12 @@ impl Listener {
 
 impl Fill {
     /// Reads the blob, keeps it, and passes it on.
-    async fn run(self, mut blob: UpstreamBlob, pieces: mpsc::Sender<std::io::Result<Bytes>>, keeps: bool) {
-        let Self { storage, quotas, name, digest, adding, told } = self;
-        quotas.count(&name, adding);
+    async fn run(self, mut blob: UpstreamBlob, pieces: mpsc::Sender<std::io::Result<Bytes>>) {
+        let Self { storage, quotas, name, digest, adding, mut told } = self;
+        let counted = if told.is_some() { adding } else { Addition::default() };
+        quotas.count(&name, counted);
         let state = UploadState::new(name.as_str());
-        let mut sink = if keeps { storage.upload_part(&state).await.ok() } else { None };
+        let mut sink = if told.is_some() { storage.upload_part(&state).await.ok() } else { None };
         let mut listener = Listener(Some(pieces));
         let mut digester = Digester::new(digest.algorithm());
         // The last piece is held back until the digest is known to be right.
@@ -327,8 +343,17 @@ impl Fill {
                         tracing::warn!(%error, "{name}@{digest} is not kept");
                         sink = None;
                     }
+                    if sink.is_none() {
+                        // Nobody waits for what does not stay.
+                        told = None;
+                    }
                     if let Some(before) = held.replace(bytes) {
                         listener.pass(before, sink.is_some()).await;
+                    }
+                    if sink.is_none() && listener.0.is_none() {
+                        break Err(std::io::Error::other(format!(
+                            "{digest} is not kept, and its client is gone or slow"
+                        )));
                     }
                 }
             }
@@ -347,7 +372,7 @@ impl Fill {
             (Ok(()), Some(sink)) => kept(&storage, &name, &digest, state, sink).await,
         };
         if !kept {
-            quotas.uncount(&name, adding);
+            quotas.uncount(&name, counted);
         }
         // Before the last piece goes out, the blob is here: whoever has it all finds it again.
         drop(told);

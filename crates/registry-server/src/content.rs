@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::access::Who;
 use crate::body::{self, Body};
-use crate::cache::{Arriving, Coming};
+use crate::cache::{Arriving, Coming, Want};
 use crate::engine::EngineStore;
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
@@ -192,23 +192,25 @@ impl Server {
         }
         let Some(cache) = &self.cache else { return Ok(None) };
         // A part of a blob is cut out of it when it is here.
-        let streams = request.header(&RANGE).is_none();
-        match cache.blob(&self.storage, &self.quotas, name, digest, streams).await? {
-            Coming::Unknown => Ok(None),
-            Coming::Stream(arriving) => {
-                let (storage, name, digest) = (Arc::clone(&self.storage), name.clone(), digest.clone());
-                let size = arriving.size;
-                let passage = Passage { arriving, storage, name, digest, outbox: None, passed: 0, rest: None };
-                Ok(Some(OpenBlob { size, source: Source::Coming(Mutex::new(Some(passage))) }))
-            }
-            Coming::Over => match self.stored_blob(name, digest).await? {
-                Some(stored) => Ok(Some(stored)),
-                None => {
-                    let failure = Failure::new(Code::Unavailable).status(hyper::StatusCode::BAD_GATEWAY);
-                    Err(failure.because("the blob did not come from the other registry, or could not be kept"))
+        let whole = request.header(&RANGE).is_none();
+        for want in if whole { [Want::Any, Want::Alone].as_slice() } else { &[Want::Kept] } {
+            match cache.blob(&self.storage, &self.quotas, name, digest, *want).await? {
+                Coming::Unknown => return Ok(None),
+                Coming::Stream(arriving) => {
+                    let (storage, name, digest) = (Arc::clone(&self.storage), name.clone(), digest.clone());
+                    let size = arriving.size;
+                    let passage = Passage { arriving, storage, name, digest, outbox: None, passed: 0, rest: None };
+                    return Ok(Some(OpenBlob { size, source: Source::Coming(Mutex::new(Some(passage))) }));
                 }
-            },
+                Coming::Over => {
+                    if let Some(stored) = self.stored_blob(name, digest).await? {
+                        return Ok(Some(stored));
+                    }
+                }
+            }
         }
+        let failure = Failure::new(Code::Unavailable).status(hyper::StatusCode::BAD_GATEWAY);
+        Err(failure.because("the blob did not come from the other registry, or could not be kept"))
     }
 
     async fn stored_blob(&self, name: &Name, digest: &Digest) -> Result<Option<OpenBlob>> {

@@ -111,6 +111,12 @@ fn a_slow_client_holds_nobody_up() {
     assert!(cache.get(&path).body == bytes);
     assert!(slow.answer("GET").body == bytes);
     assert!(metric(&upstream, "gantry_registry_requests_total{route=\"blob\",method=\"GET\",status=\"200\"} 1"));
+    // Where it cannot be kept, each gets it from there.
+    let keeps_nothing = in_front_of(&upstream, &["--quota", "total=1k"]);
+    let mut slow = keeps_nothing.connect();
+    slow.head("GET", &path, &[]);
+    assert_eq!(slow.status(), 200);
+    assert!(keeps_nothing.get(&path).body == bytes);
 }
 
 #[test]
