@@ -46,7 +46,8 @@ impl AskedTimes {
             asked, stored,
         ) {
             (Some(asked), Some(stored)) if asked < stored => Err(StorageError::Times(format!(
-                "--{name} {asked:?} is shorter than the {stored:?} that whoever else serves this storage relies on"
+                "--{name} {asked:?} is shorter than the {stored:?} that whoever else serves this storage relies on \
+                 (they are in its object `times`)"
             ))),
             (asked, stored) => Ok(asked.or(stored).unwrap_or(otherwise)),
         };
