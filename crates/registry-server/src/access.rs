@@ -18,7 +18,7 @@ use crate::htpasswd::Users;
 use crate::name::Name;
 use crate::pattern::Pattern;
 use crate::route::Route;
-use crate::tokens::{Grant, Tokens};
+use crate::tokens::{Grant, Token, Tokens};
 
 /// What one may do in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,6 +108,15 @@ pub(crate) struct Who {
     pub(crate) user: Option<String>,
     /// What a token says; None for somebody who did not send one.
     grants: Option<Vec<Grant>>,
+    /// Did an issuer elsewhere sign that token? Then its user is nobody whom the rules here know.
+    is_foreign: bool,
+}
+
+impl Who {
+    /// Does a token give them this of the registry as a whole? Only issuers elsewhere do so.
+    fn is_granted(&self, what: &str) -> bool {
+        self.grants.iter().flatten().any(|grant| grant.kind == "registry" && grant.name == what)
+    }
 }
 
 /// What decides.
@@ -138,13 +147,13 @@ impl Access {
             if !users.verify(&user, &password).await {
                 return Err(refused());
             }
-            return Ok(Who { user: Some(user), grants: None });
+            return Ok(Who { user: Some(user), ..Who::default() });
         }
         if let (true, Some(tokens)) = (scheme.eq_ignore_ascii_case("bearer"), &self.tokens) {
-            let (user, grants) = tokens.verify(rest.trim()).map_err(|reason| {
+            let Token { user, grants, is_own } = tokens.verify(rest.trim()).map_err(|reason| {
                 self.challenge(headers, route, &Method::GET, Some("invalid_token")).because(reason)
             })?;
-            return Ok(Who { user, grants: Some(grants) });
+            return Ok(Who { user, grants: Some(grants), is_foreign: !is_own });
         }
         Err(refused())
     }
@@ -152,11 +161,11 @@ impl Access {
     /// Refuses a request that they may not make.
     pub(crate) fn check(&self, who: &Who, headers: &HeaderMap, route: &Route, method: &Method) -> Result<()> {
         let allowed = match route {
-            // Whoever asks for a token says there who they are.
-            Route::Token => true,
+            // Whoever asks for a token says there who they are, by a password or not at all: a token is no way to the next.
+            Route::Token => who.grants.is_none(),
             // Clients learn here that they may have to say who they are; which repositories they see is decided later.
             Route::Base | Route::Catalog => self.is_open() || who.user.is_some() || who.grants.is_some(),
-            Route::Metrics => self.is_open() || who.user.is_some(),
+            Route::Metrics => self.is_open() || who.user.is_some() && !who.is_foreign || who.is_granted("metrics"),
             _ => route.repository().is_none_or(|name| self.may(who, name, Right::of(method))),
         };
         if allowed {
@@ -179,11 +188,10 @@ impl Access {
 
     /// May they know that this repository exists?
     pub(crate) fn may_see(&self, who: &Who, name: &str) -> bool {
-        // Only issuers elsewhere give the right to the catalog, and with it to all of it.
-        let catalog = |grant: &Grant| grant.kind == "registry" && grant.name == "catalog";
         self.is_open()
-            || self.rules_give(who.user.as_deref(), name, Right::Pull)
-            || who.grants.iter().flatten().any(|grant| catalog(grant) || grant.gives(name, Right::Pull))
+            || !who.is_foreign && self.rules_give(who.user.as_deref(), name, Right::Pull)
+            || who.is_granted("catalog")
+            || who.grants.iter().flatten().any(|grant| grant.gives(name, Right::Pull))
     }
 
     pub(crate) fn rules_give(&self, user: Option<&str>, name: &str, right: Right) -> bool {

@@ -54,6 +54,11 @@ pub(crate) fn bytes(stream: BoxStream<'static, io::Result<Bytes>>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(stream.map_ok(|bytes| Frame::data(Piece::Bytes(bytes)))))
 }
 
+/// Whatever comes.
+pub(crate) fn frames(stream: BoxStream<'static, io::Result<Frame<Piece>>>) -> Body {
+    BodyExt::boxed_unsync(StreamBody::new(stream))
+}
+
 /// A part of a file.
 pub(crate) fn file(file: File, range: Range<u64>, outbox: Option<Outbox>) -> Body {
     BodyExt::boxed_unsync(StreamBody::new(pieces(Arc::new(file), range, outbox).map_ok(Frame::data)))

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::storage::StorageError;
 
-/// The codes: those of the OCI specification, and the few more that the reference registry has.
+/// The codes: those of the OCI specification, and for failures of the registry itself the two that the reference registry
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     BlobUnknown,
@@ -23,9 +24,6 @@ pub(crate) enum Code {
     Denied,
     Unsupported,
     TooManyRequests,
-    TagInvalid,
-    RangeInvalid,
-    PaginationNumberInvalid,
     Unavailable,
     Unknown,
 }
@@ -54,9 +52,6 @@ impl Code {
             Self::Denied => ("DENIED", 403, "requested access to the resource is denied"),
             Self::Unsupported => ("UNSUPPORTED", 405, "the operation is unsupported"),
             Self::TooManyRequests => ("TOOMANYREQUESTS", 429, "too many requests"),
-            Self::TagInvalid => ("TAG_INVALID", 400, "manifest tag is not valid"),
-            Self::RangeInvalid => ("RANGE_INVALID", 416, "invalid content range"),
-            Self::PaginationNumberInvalid => ("PAGINATION_NUMBER_INVALID", 400, "invalid number of results requested"),
             Self::Unavailable => ("UNAVAILABLE", 503, "service unavailable"),
             Self::Unknown => ("UNKNOWN", 500, "the registry failed; its log says more"),
         }

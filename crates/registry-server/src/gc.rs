@@ -17,10 +17,13 @@
 //!    cannot hit a new one.
 //! 3. *A part goes when two looks, S apart, found nothing that names it.* Renewing a record means reading it and writing
 //!    it under a new key, and a collector may remove the old one in between: at that moment nothing names the parts. Such a
-//!    step takes less than S/2 (it is given up otherwise), so one of the two looks finds the old record or the new one.
+//!    step takes less than S/2 (it is given up otherwise, and a record is not made visible later than that), so one of the
+//!    two looks finds the old record or the new one.
 //!    In each look uploads are listed before records, because a finished upload's record is written before its state goes.
 //!
-//! A collector that dies leaves less garbage than it found, and nothing else. Ages are by the storage's own clock.
+//! *G* and *S* are the longest that any process that serves the storage was told (module `storage::times`). In a repository
+//! with a manifest that cannot be read, nothing goes that it might name. A collector that dies leaves less garbage than it
+//! found, and nothing else. Ages are by the storage's own clock.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -31,7 +34,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::name::Name;
-use crate::storage::{self, Entry, Storage, StorageError, UploadState, layout, millis};
+use crate::storage::{self, Entry, Storage, StorageError, Times, UploadState, layout, millis};
 
 /// Objects that are read or removed at once.
 const AT_ONCE: usize = 16;
@@ -81,20 +84,22 @@ pub(crate) struct Wish {
 
 /// Collects once.
 pub(crate) async fn collect(storage: &Storage, wish: Wish) -> storage::Result<Report> {
-    let old_ms = storage.read_clock_ms().await? - millis(storage.times.grace);
-    let mut collector = Collector { storage, old_ms, report: Report::default(), known: HashMap::new() };
+    let times = storage.times_of_all().await?;
+    let old_ms = storage.read_clock_ms().await? - millis(times.grace);
+    let mut collector = Collector { storage, times, old_ms, report: Report::default(), known: HashMap::new() };
     collector.uploads().await?;
     let records = collector.list(&Path::from(layout::BLOBS)).await?;
     let linked = collector.repositories(wish).await?;
     collector.records(records, &linked).await?;
     let parts = collector.unnamed_parts().await?;
     collector.parts(parts).await?;
-    collector.report.staged = storage.objects.remove_staged(storage.times.grace).await?;
+    collector.left_by_the_killed().await?;
     Ok(collector.report)
 }
 
 struct Collector<'a> {
     storage: &'a Storage,
+    times: Times,
     /// What was written before this may go.
     old_ms: i64,
     report: Report,
@@ -158,6 +163,15 @@ impl Collector<'_> {
         Ok(named)
     }
 
+    /// What processes leave that are killed while they replace a document or read the storage's clock.
+    async fn left_by_the_killed(&mut self) -> storage::Result<()> {
+        let clocks = self.list(&Path::from(layout::CLOCK)).await?;
+        let old = clocks.into_iter().filter(|entry| self.is_old(entry)).map(|entry| entry.key).collect();
+        let staged = self.storage.objects.remove_staged(self.times.grace).await?;
+        self.report.staged = staged + self.remove(old).await?;
+        Ok(())
+    }
+
     async fn uploads(&mut self) -> storage::Result<()> {
         let all = self.list(&Path::from(layout::UPLOADS)).await?;
         let old = all.into_iter().filter(|entry| self.is_old(entry)).map(|entry| entry.key).collect();
@@ -192,7 +206,11 @@ impl Collector<'_> {
         }
         // Manifests are listed after links, and only when there is something to remove.
         let any_old = by_digest.values().flatten().any(|entry| self.is_old(entry));
-        let named = if any_old { self.named_blobs(name).await? } else { HashSet::new() };
+        let named = if any_old { self.named_blobs(name).await? } else { Some(HashSet::new()) };
+        let Some(named) = named else {
+            linked.extend(by_digest.into_keys());
+            return Ok(());
+        };
         let mut doomed = Vec::new();
         for (digest, entries) in by_digest {
             let count = entries.len();
@@ -217,35 +235,38 @@ impl Collector<'_> {
             .collect()
     }
 
-    /// The blobs that manifests of a repository name.
-    async fn named_blobs(&self, name: &Name) -> storage::Result<HashSet<Digest>> {
+    /// The blobs that manifests of a repository name; None when one of them cannot be read.
+    async fn named_blobs(&self, name: &Name) -> storage::Result<Option<HashSet<Digest>>> {
         let mut named = HashSet::new();
-        for document in self.documents(name).await?.into_values() {
+        let all = self.each_document(name, |_, document| {
             if let Document::Manifest(manifest) = document {
                 named.extend(manifest.layers.into_iter().chain([manifest.config]).map(|blob| blob.digest));
             }
-        }
-        Ok(named)
+        });
+        Ok(all.await?.then_some(named))
     }
 
-    async fn documents(&self, name: &Name) -> storage::Result<HashMap<Digest, Document>> {
+    /// Shows all manifests of a repository, a few of them in memory at once. False when one cannot be read: then nothing
+    /// is known of what it names.
+    async fn each_document(&self, name: &Name, mut see: impl FnMut(Digest, Document)) -> storage::Result<bool> {
         let entries = self.list(&layout::manifests(name)).await?;
         let storage = self.storage;
         let mut read = stream::iter(entries)
             .map(|entry| async move { storage.objects.get(&entry.key).await.map(|bytes| (entry.key, bytes)) })
             .buffer_unordered(AT_ONCE);
-        let mut found = HashMap::new();
         while let Some((key, bytes)) = read.try_next().await? {
             let (Some((_, layout::Inside::Manifest(digest, _))), Some(bytes)) = (layout::parse(&key), bytes) else {
                 continue;
             };
-            // Only what could be read was ever stored. Should it be otherwise, nothing is removed by guess.
-            let document = Document::parse("", &bytes).map_err(|error| {
-                StorageError::file("reading", &key)(std::io::Error::new(std::io::ErrorKind::InvalidData, error))
-            })?;
-            found.insert(digest, document);
+            match Document::parse("", &bytes) {
+                Ok(document) => see(digest, document),
+                Err(error) => {
+                    tracing::warn!(%error, "{name}@{digest} cannot be read: what it may name stays");
+                    return Ok(false);
+                }
+            }
         }
-        Ok(found)
+        Ok(true)
     }
 
     /// Removes old generations of manifests, and manifests that are garbage by the wish. What an index names or what belongs to a subject goes in a later run, when that has gone.
@@ -262,7 +283,7 @@ impl Collector<'_> {
         // Manifests were listed before what leads to them.
         let mut unwanted = if wish.untagged { self.unwanted_manifests(name).await? } else { HashSet::new() };
         if let Some(unused) = wish.unused {
-            let since_ms = self.old_ms.min(self.old_ms + millis(self.storage.times.grace) - millis(unused));
+            let since_ms = self.old_ms.min(self.old_ms + millis(self.times.grace) - millis(unused));
             let is_used = |entries: &[Entry]| entries.iter().any(|entry| entry.modified_ms > since_ms);
             unwanted
                 .extend(generations.iter().filter(|(_, entries)| !is_used(entries)).map(|(digest, _)| digest.clone()));
@@ -275,25 +296,28 @@ impl Collector<'_> {
         Ok(())
     }
 
+    /// The manifests that no tag, no index and no subject leads to.
     async fn unwanted_manifests(&self, name: &Name) -> storage::Result<HashSet<Digest>> {
-        let documents = self.documents(name).await?;
-        let mut wanted = HashSet::new();
+        let (mut all, mut wanted, mut subjects) = (HashSet::new(), HashSet::new(), Vec::new());
+        let read = self.each_document(name, |digest, document| {
+            let subject = match document {
+                Document::Manifest(manifest) => manifest.subject,
+                Document::Index(index) => {
+                    wanted.extend(index.manifests.into_iter().map(|child| child.digest));
+                    index.subject
+                }
+            };
+            subjects.extend(subject.map(|subject| (subject.digest, digest.clone())));
+            all.insert(digest);
+        });
+        if !read.await? {
+            return Ok(HashSet::new());
+        }
         for entry in self.list(&layout::tags(name)).await? {
             wanted.extend(self.storage.tag(name, entry.name()).await?);
         }
-        for (digest, document) in &documents {
-            let subject = match document {
-                Document::Manifest(manifest) => manifest.subject.as_ref(),
-                Document::Index(index) => {
-                    wanted.extend(index.manifests.iter().map(|child| child.digest.clone()));
-                    index.subject.as_ref()
-                }
-            };
-            if subject.is_some_and(|subject| documents.contains_key(&subject.digest)) {
-                wanted.insert(digest.clone());
-            }
-        }
-        Ok(documents.into_keys().filter(|digest| !wanted.contains(digest)).collect())
+        wanted.extend(subjects.into_iter().filter(|(subject, _)| all.contains(subject)).map(|(_, digest)| digest));
+        Ok(all.into_iter().filter(|digest| !wanted.contains(digest)).collect())
     }
 
     /// Removes places among the referrers of manifests that are gone, and old generations of the others.
@@ -335,7 +359,7 @@ impl Collector<'_> {
         if first.is_empty() {
             return Ok(());
         }
-        tokio::time::sleep(self.storage.times.settle).await;
+        tokio::time::sleep(self.times.settle).await;
         let named = self.named_parts().await?;
         let doomed: Vec<Entry> = first.into_iter().filter(|entry| !named.contains(entry.name())).collect();
         self.report.bytes = doomed.iter().map(|entry| entry.size).sum();

@@ -73,7 +73,7 @@ pub(crate) const TABLE: &[Entry] = &[
     entry(
         "quota",
         List("pattern=size"),
-        "Bytes that the repositories of a pattern may hold together, e.g. team/*=10g; total=1t is the limit of all blobs",
+        "Bytes that the repositories of a pattern may hold together, e.g. team/*=10g; total=1t is the limit of all that is stored",
     ),
     entry(
         "chunk-min-length",
@@ -83,9 +83,13 @@ pub(crate) const TABLE: &[Entry] = &[
     entry(
         "grace",
         One("time"),
-        "What nothing points to is removed when it is this old; also how long an upload may take twice (default 24h)",
+        "What nothing points to is removed when it is this old; also how long an upload may take twice (default what the storage says, or 24h)",
     ),
-    entry("settle", One("time"), "What garbage collection allows for one slow step of another process (default 1m)"),
+    entry(
+        "settle",
+        One("time"),
+        "What garbage collection allows for one slow step of another process (default what the storage says, or 1m)",
+    ),
     entry("from-engine", Switch, "Serve the images of a running engine, out of its own store"),
     entry("engine-socket", One("path"), "Where that engine listens (default /run/gantry.sock)"),
     entry("pull-through", One("registry"), "Be a cache of this registry, e.g. docker.io or registry.example:5000"),

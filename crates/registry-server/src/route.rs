@@ -6,6 +6,7 @@
 use hyper::Method;
 use oci::digest::{Digest, DigestError};
 use oci::reference;
+use percent_encoding::percent_decode_str;
 
 use crate::failure::{Code, Failure, Result};
 use crate::name::Name;
@@ -44,8 +45,8 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// Reads a path; None for one that no registry has.
-    pub(crate) fn parse(path: &str) -> Result<Option<Self>> {
+    /// Reads a path that is asked for by this method; None for one that no registry has.
+    pub(crate) fn parse(method: &Method, path: &str) -> Result<Option<Self>> {
         match path {
             "/v2" | "/v2/" => return Ok(Some(Self::Base)),
             "/v2/_catalog" => return Ok(Some(Self::Catalog)),
@@ -54,10 +55,15 @@ impl Route {
             _ => {}
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Ok(None) };
-        let parts: Vec<&str> = rest.split('/').collect();
+        // What stands at the end may be encoded as in a query: `sha256%3A…`.
+        let end = rest.rsplit('/').next().unwrap_or_default();
+        let decoded = percent_decode_str(end).decode_utf8().unwrap_or(end.into());
+        let mut parts: Vec<&str> = rest.split('/').collect();
+        parts.pop();
+        parts.push(&decoded);
         let route = match parts[..] {
             [ref name @ .., "tags", "list"] => Self::Tags(self::name(name)?),
-            [ref name @ .., "manifests", target] => Self::Manifest(self::name(name)?, self::target(target)?),
+            [ref name @ .., "manifests", target] => Self::Manifest(self::name(name)?, self::target(method, target)?),
             [ref name @ .., "blobs", "uploads"] | [ref name @ .., "blobs", "uploads", ""] => {
                 Self::Uploads(self::name(name)?)
             }
@@ -131,12 +137,14 @@ pub(crate) fn digest(text: &str) -> Result<Digest> {
     digest.map_err(|error| Failure::new(Code::DigestInvalid).because(format!("{error}: {text}")))
 }
 
-fn target(text: &str) -> Result<Target> {
+fn target(method: &Method, text: &str) -> Result<Target> {
     if text.contains(':') {
         return digest(text).map(Target::Digest);
     }
     if !reference::is_tag(text) {
-        return Err(Failure::new(Code::TagInvalid).detail(text.into()));
+        // What cannot be there is not there.
+        let code = if *method == Method::PUT { Code::ManifestInvalid } else { Code::ManifestUnknown };
+        return Err(Failure::new(code).because("this is not a valid tag").detail(text.into()));
     }
     Ok(Target::Tag(text.to_owned()))
 }
@@ -147,19 +155,24 @@ mod tests {
 
     #[test]
     fn paths() {
-        let of = |path: &str| Route::parse(path).map_err(|failure| failure.code);
+        let of = |path: &str| Route::parse(&Method::GET, path).map_err(|failure| failure.code);
         let name = |text: &str| Name::parse(text).unwrap();
         let digest = Digest::of(b"x");
         assert_eq!(of("/v2/"), Ok(Some(Route::Base)));
         assert_eq!(of("/v2/a/b/tags/list"), Ok(Some(Route::Tags(name("a/b")))));
         assert_eq!(of(&format!("/v2/a/blobs/{digest}")), Ok(Some(Route::Blob(name("a"), digest.clone()))));
+        let encoded = digest.as_str().replace(':', "%3a");
+        assert_eq!(of(&format!("/v2/a/blobs/{encoded}")), Ok(Some(Route::Blob(name("a"), digest))));
         assert_eq!(of("/v2/a/blobs/b/blobs/uploads/"), Ok(Some(Route::Uploads(name("a/blobs/b")))));
         assert_eq!(of("/v2/a/manifests/v1"), Ok(Some(Route::Manifest(name("a"), Target::Tag("v1".into())))));
         for (path, code) in [
             ("/v2/A/tags/list", Code::NameInvalid),
             ("/v2//tags/list", Code::NameInvalid),
             ("/v2/a/../b/tags/list", Code::NameInvalid),
-            ("/v2/a/manifests/.x", Code::TagInvalid),
+            ("/v2/a/manifests/.x", Code::ManifestUnknown),
+            ("/v2/a/manifests/a%2Fb", Code::ManifestUnknown),
+            ("/v2/a/manifests/%ff", Code::ManifestUnknown),
+            ("/v2/a%2Fb/tags/list", Code::NameInvalid),
             ("/v2/a/manifests/sha256:xyz", Code::DigestInvalid),
             ("/v2/a/blobs/sha256:xyz", Code::DigestInvalid),
             ("/v2/a/blobs/uploads/x", Code::BlobUploadUnknown),

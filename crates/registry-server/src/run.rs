@@ -1,6 +1,7 @@
 //! The life of the process: settings, storage, sockets, until a signal ends it.
 
 use futures_util::future::select_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
@@ -141,6 +142,11 @@ async fn run(settings: Settings) -> Result<(), RunError> {
         None => (settings.storage.clone(), Objects::open(&settings.storage, &settings.storage_options)?),
     };
     let storage = Arc::new(Storage::open(objects, settings.times, !settings.read_only).await?);
+    if let Some(cache) = settings.cache.as_ref().filter(|cache| cache.expiry < storage.times.grace) {
+        let reason = format!("nothing is removed before the grace of {:?} is over", storage.times.grace);
+        return Err(options::bad("pull-through-expiry", &format!("{:?}", cache.expiry), reason).into());
+    }
+    allow_all_files();
     let mut listeners = Vec::new();
     for address in &settings.listen {
         let listener = TcpListener::bind(address).await.map_err(|error| RunError::Listen(*address, error))?;
@@ -176,6 +182,15 @@ async fn run(settings: Settings) -> Result<(), RunError> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+/// Connections and blobs are files. What a process may have open when nobody says is meant for programs that still use
+/// `select`; the hard limit is the one that the administrator means.
+fn allow_all_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "files are limited to {:?}", limit.current);
+    }
 }
 
 /// Collects garbage at the start and then again and again. Never ends.

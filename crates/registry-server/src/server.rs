@@ -48,6 +48,9 @@ const BUFFER: usize = 128 << 10;
 /// Header lines of a request.
 const MAX_HEADERS: usize = 100;
 
+/// What is logged of a request whose client leaves before there is an answer, as other servers do.
+const CLIENT_LEFT: u16 = 499;
+
 /// `Docker-Distribution-Api-Version`: Docker's clients look for it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -55,7 +58,7 @@ const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api
 pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) storage: Arc<Storage>,
-    pub(crate) quotas: Quotas,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) metrics: Metrics,
     pub(crate) log: AccessLog,
     pub(crate) access: Access,
@@ -83,7 +86,7 @@ impl Server {
         tls: Option<Tls>,
         engine: Option<Arc<EngineStore>>,
     ) -> Self {
-        let quotas = Quotas::new(settings.quotas.clone());
+        let quotas = Arc::new(Quotas::new(settings.quotas.clone()));
         let uploads = Semaphore::new(settings.max_uploads);
         let cache = settings.cache.clone().map(|cache| Arc::new(Cache::new(cache)));
         Self { settings, storage, quotas, metrics: Metrics::new(), log, access, tls, cache, engine, uploads }
@@ -148,38 +151,23 @@ impl Server {
 
     /// Answers a request, and sees to it that it is logged when its answer is sent.
     async fn answer(self: Arc<Self>, request: hyper::Request<Incoming>, origin: Origin) -> Response<Logged> {
-        let started = Instant::now();
         let (head, incoming) = request.into_parts();
-        let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
-        let mut line = Line {
-            time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
-            remote: origin.remote.to_string(),
-            method: head.method.to_string(),
-            path: head.uri.to_string(),
-            route: "none",
-            agent,
-            ..Line::default()
-        };
-        self.metrics.active.inc();
+        let account = Account::open(&self, &head, origin.remote);
         let body = RequestBody::new(incoming, self.settings.stall_timeout);
         // So does what a cache brings: what was begun for a client that goes away is not for nothing.
         let takes_content = matches!(head.method, Method::POST | Method::PUT | Method::PATCH) || self.cache.is_some();
-        let handled = Arc::clone(&self).handle(head, body, origin.outbox, line);
-        let mut response;
-        (response, line) = if takes_content {
+        let handled = self.handle(head, body, origin.outbox, account);
+        let (response, account) = if takes_content {
             match tokio::spawn(handled).await {
-                Ok(done) => done,
-                Err(error) => {
-                    let failure = Failure::internal(error);
-                    (reply::failure(&failure), Line { status: 500, error: failure.cause, ..Line::default() })
-                }
+                Ok((response, account)) => (response, Some(account)),
+                Err(error) => (reply::failure(&Failure::internal(error)), None),
             }
         } else {
-            handled.await
+            let (response, account) = handled.await;
+            (response, Some(account))
         };
-        line.status = response.status().as_u16();
-        response = reply::header(response, API_VERSION, "registry/2.0");
-        response.map(|body| Logged { body, server: self, line: Some(line), started })
+        let response = reply::header(response, API_VERSION, "registry/2.0");
+        response.map(|body| Logged { body, account })
     }
 
     async fn handle(
@@ -187,10 +175,11 @@ impl Server {
         head: Parts,
         mut body: RequestBody,
         outbox: Option<Outbox>,
-        mut line: Line,
-    ) -> (Response<Body>, Line) {
+        mut account: Account,
+    ) -> (Response<Body>, Account) {
         let expects = head.headers.contains_key(EXPECT);
-        let outcome = match Route::parse(head.uri.path()) {
+        let line = &mut account.line;
+        let outcome = match Route::parse(&head.method, head.uri.path()) {
             Err(failure) => Err(failure),
             Ok(None) => {
                 let failure = Failure::new(Code::Unsupported).status(StatusCode::NOT_FOUND);
@@ -211,9 +200,11 @@ impl Server {
                 }
             }
         };
+        line.received = body.read;
         let response = match outcome {
             Ok(response) => response,
             Err(failure) => {
+                line.status = failure.status.as_u16();
                 // Who waits for a word before sending a body has not sent it.
                 if !expects && failure.status != StatusCode::REQUEST_TIMEOUT {
                     body.drain().await;
@@ -227,7 +218,8 @@ impl Server {
             }
         };
         line.received = body.read;
-        (response, line)
+        line.status = response.status().as_u16();
+        (response, account)
     }
 
     /// Finds out who asks, and whether they may.
@@ -245,13 +237,15 @@ impl Server {
     }
 
     async fn run(&self, request: &mut Request) -> Result<Response<Body>> {
-        // An upload holds memory and a file: there are not more at once than the settings say.
-        let _permit = match request.route {
-            Route::Uploads(_) | Route::Upload(..) => match self.uploads.try_acquire() {
-                Ok(permit) => Some(permit),
-                Err(_) => return Err(Failure::new(Code::TooManyRequests).header(RETRY_AFTER, "1")),
-            },
-            _ => None,
+        // An upload holds memory and a file, a manifest memory: there are not more at once than the settings say.
+        let takes_content = match request.route {
+            Route::Uploads(_) | Route::Upload(..) => true,
+            Route::Manifest(..) => request.is(&Method::PUT),
+            _ => false,
+        };
+        let permit = takes_content.then(|| self.uploads.try_acquire()).transpose();
+        let Ok(_permit) = permit else {
+            return Err(Failure::new(Code::TooManyRequests).header(RETRY_AFTER, "1"));
         };
         routes::answer(self, request).await
     }
@@ -270,12 +264,51 @@ impl Server {
     }
 }
 
-/// A body that is counted, and logged when it ends, whether it was sent or not.
+/// A request in work, from its head to the end of its answer. However it ends, it is counted and logged then.
+struct Account {
+    server: Arc<Server>,
+    line: Line,
+    started: Instant,
+}
+
+impl Account {
+    fn open(server: &Arc<Server>, head: &Parts, remote: SocketAddr) -> Self {
+        let agent = head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+        let line = Line {
+            time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
+            remote: remote.to_string(),
+            method: head.method.to_string(),
+            path: head.uri.to_string(),
+            route: "none",
+            status: CLIENT_LEFT,
+            agent,
+            ..Line::default()
+        };
+        server.metrics.active.inc();
+        Self { server: Arc::clone(server), line, started: Instant::now() }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let mut line = std::mem::take(&mut self.line);
+        if std::thread::panicking() {
+            line.status = StatusCode::INTERNAL_SERVER_ERROR.as_u16();
+        }
+        let spent = self.started.elapsed();
+        line.ms = u64::try_from(spent.as_millis()).unwrap_or(u64::MAX);
+        self.server.metrics.active.dec();
+        self.server.metrics.request(&line, spent.as_secs_f64());
+        if !self.server.log.write(line) {
+            self.server.metrics.lost_line();
+        }
+    }
+}
+
+/// A body that is counted.
 pub(crate) struct Logged {
     body: Body,
-    server: Arc<Server>,
-    line: Option<Line>,
-    started: Instant,
+    account: Option<Account>,
 }
 
 impl hyper::body::Body for Logged {
@@ -284,14 +317,16 @@ impl hyper::body::Body for Logged {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Piece>>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let (Some(piece), Some(line)) = (frame.data_ref(), &mut self.line)
-        {
-            line.sent += bytes::Buf::remaining(piece) as u64;
-        }
-        if let (Poll::Ready(Some(Err(error))), Some(line)) = (&frame, &mut self.line) {
-            tracing::error!(path = line.path, "{error}");
-            line.error = Some(error.to_string());
+        let Some(account) = &mut self.account else { return frame };
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                account.line.sent += frame.data_ref().map_or(0, bytes::Buf::remaining) as u64;
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::error!(path = account.line.path, "{error}");
+                account.line.error = Some(error.to_string());
+            }
+            _ => {}
         }
         frame
     }
@@ -302,18 +337,5 @@ impl hyper::body::Body for Logged {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Logged {
-    fn drop(&mut self) {
-        let Some(mut line) = self.line.take() else { return };
-        let spent = self.started.elapsed();
-        line.ms = u64::try_from(spent.as_millis()).unwrap_or(u64::MAX);
-        self.server.metrics.active.dec();
-        self.server.metrics.request(&line, spent.as_secs_f64());
-        if !self.server.log.write(line) {
-            self.server.metrics.lost_line();
-        }
     }
 }

@@ -10,7 +10,7 @@ use crate::cache::CacheSettings;
 use crate::options::{OptionError, Values, bad};
 use crate::pattern::Pattern;
 use crate::quotas::Quota;
-use crate::storage::Times;
+use crate::storage::AskedTimes;
 use crate::tokens::TokenSettings;
 
 /// Where an engine listens when nobody says.
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     pub(crate) quotas: Vec<Quota>,
     /// In bytes; 0 for none.
     pub(crate) chunk_min_length: u64,
-    pub(crate) times: Times,
+    pub(crate) times: AskedTimes,
     pub(crate) cache: Option<CacheSettings>,
     /// The socket of the engine whose images are served.
     pub(crate) engine: Option<PathBuf>,
@@ -53,14 +53,8 @@ impl Settings {
         if listen.is_empty() {
             listen.push(SocketAddr::from(([127, 0, 0, 1], 5000)));
         }
-        let times = Times {
-            grace: values.parse("grace", Duration::from_secs(24 * 3600), duration)?,
-            settle: values.parse("settle", Duration::from_secs(60), duration)?,
-        };
-        if times.settle * 4 > times.grace {
-            let reason = "grace is not four times as long as settle: content could be removed while it is in use";
-            return Err(bad("grace", &format!("{:?}", times.grace), reason));
-        }
+        let time = |name| values.parse(name, None, |text| duration(text).map(Some));
+        let times = AskedTimes { grace: time("grace")?, settle: time("settle")? };
         Ok(Self {
             listen,
             storage: values.one("storage").unwrap_or(DEFAULT_STORAGE).to_owned(),
@@ -125,6 +119,11 @@ fn tokens(values: &Values) -> Result<Option<TokenSettings>, OptionError> {
     if own && values.one("htpasswd").is_none() {
         return Err(bad("token-service", "true", "there are no users without --htpasswd"));
     }
+    for name in ["token-key", "token-expiry"] {
+        if let (false, Some(value)) = (own, values.one(name)) {
+            return Err(bad(name, value, "without --token-service, tokens are made elsewhere"));
+        }
+    }
     let storage = values.one("storage").unwrap_or(DEFAULT_STORAGE);
     let own_key = match (own, values.one("token-key")) {
         (false, _) => None,
@@ -151,9 +150,14 @@ fn engine(values: &Values) -> Result<Option<PathBuf>, OptionError> {
             None => Ok(None),
         };
     }
-    for name in ["storage", "storage-opt", "pull-through", "quota", "gc-untagged"] {
+    for name in ["storage", "storage-opt", "pull-through", "quota", "gc-untagged", "gc-interval", "grace", "settle"] {
         if let Some(value) = values.one(name) {
             return Err(bad(name, value, "with --from-engine, content is in the engine's store alone"));
+        }
+    }
+    for name in ["chunk-min-length", "max-uploads"] {
+        if let Some(value) = values.one(name) {
+            return Err(bad(name, value, "with --from-engine, nothing can be pushed"));
         }
     }
     Ok(Some(socket.unwrap_or(DEFAULT_SOCKET).into()))
@@ -171,6 +175,10 @@ fn cache(values: &Values) -> Result<Option<CacheSettings>, OptionError> {
     };
     if values.parse("read-only", false, switch)? {
         return Err(bad("pull-through", registry, "a cache that is read-only cannot keep anything"));
+    }
+    let never = values.parse("gc-interval", false, |text| duration(text).map(|interval| interval.is_zero()))?;
+    if let (true, Some(expiry)) = (never, values.one("pull-through-expiry")) {
+        return Err(bad("pull-through-expiry", expiry, "with --gc-interval 0s nothing is ever removed"));
     }
     let name = format!("{registry}/a").parse::<oci::Reference>();
     if !name.is_ok_and(|name| name.domain() == registry) {

@@ -14,39 +14,31 @@
 mod blobs;
 mod catalog;
 mod error;
+mod files;
 pub(crate) mod layout;
 mod manifests;
 mod objects;
 mod record;
 mod sink;
+mod times;
 mod uploads;
 
-use bytes::Bytes;
 use oci::digest::Digest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Instant, SystemTime};
 
 pub(crate) use blobs::Blob;
 pub(crate) use error::{Result, StorageError};
 pub(crate) use manifests::{Manifest, Page};
 pub(crate) use objects::{Entry, Objects, Part, PlaceError};
-pub(crate) use record::{Record, UploadState};
+pub(crate) use record::{Part as StoredPart, Record, UploadState};
 pub(crate) use sink::Sink;
+pub(crate) use times::{AskedTimes, Times};
 pub(crate) use uploads::{Finished, MAX_PARTS, Upload};
 
 /// Records that are kept in memory: they never change.
 const CACHED_RECORDS: usize = 4096;
-
-/// How long things live that nothing points to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Times {
-    /// What is younger is never removed; what is used and older than half of it is renewed first.
-    pub(crate) grace: Duration,
-    /// No single step (reading a record, writing it again) takes longer; garbage collection waits so long between its two
-    /// looks.
-    pub(crate) settle: Duration,
-}
 
 /// A registry's content.
 #[derive(Debug)]
@@ -59,10 +51,16 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Opens the content. With `writable`, writes and reads one object: to compare clocks, and to fail now if at all.
-    pub(crate) async fn open(objects: Objects, times: Times, writable: bool) -> Result<Self> {
+    /// Opens the content. With `writable`, compares clocks, which fails where nothing can be changed: now if at all.
+    pub(crate) async fn open(objects: Objects, times: AskedTimes, writable: bool) -> Result<Self> {
         let skew_ms = if writable { skew_ms(&objects).await? } else { 0 };
+        let times = times.agree(&objects, writable).await?;
         Ok(Self { objects, times, skew_ms, records: Mutex::default() })
+    }
+
+    /// The times that garbage collection has to keep now.
+    pub(crate) async fn times_of_all(&self) -> Result<Times> {
+        self.times.again(&self.objects).await
     }
 
     /// The time by the storage's clock, read anew.
@@ -80,9 +78,20 @@ impl Storage {
         self.now_ms() - entry.modified_ms < millis(self.times.grace / 2)
     }
 
-    /// One step of which garbage collection assumes that it does not take longer than its wait.
-    async fn in_time<T>(&self, doing: &'static str, key: &str, step: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.times.settle / 2, step).await {
+    /// When a step is given up of which garbage collection assumes that it does not take longer than its wait.
+    fn step_end(&self) -> Instant {
+        Instant::now() + self.times.settle / 2
+    }
+
+    /// Such a step.
+    async fn in_time<T>(
+        &self,
+        doing: &'static str,
+        key: &str,
+        until: Instant,
+        step: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout_at(until.into(), step).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StorageError::Slow { doing, key: key.to_owned() }),
         }
@@ -108,20 +117,19 @@ impl Storage {
 }
 
 pub(crate) fn unix_ms() -> i64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+    time_ms(SystemTime::now())
 }
 
-pub(crate) fn millis(duration: Duration) -> i64 {
+fn time_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// How far the storage's clock is before ours: an object is written and looked at.
+/// How far the storage's clock is before ours.
 async fn skew_ms(objects: &Objects) -> Result<i64> {
-    let id = layout::random_id().map_err(StorageError::file("naming", &layout::upload("clock")))?;
-    let key = object_store::path::Path::from_iter(["clock", &id]);
-    objects.put(&key, Bytes::new()).await?;
-    let written = objects.stat(&key).await?.map_or_else(unix_ms, |entry| entry.modified_ms);
-    objects.remove(&key).await?;
-    Ok(written - unix_ms())
+    Ok(objects.clock_ms().await? - unix_ms())
 }

@@ -59,8 +59,19 @@ struct Key {
     key: DecodingKey,
 }
 
+/// What a token says that is good.
+pub(crate) struct Token {
+    /// For whom it was made.
+    pub(crate) user: Option<String>,
+    /// What it gives.
+    pub(crate) grants: Vec<Grant>,
+    /// Did this registry sign it?
+    pub(crate) is_own: bool,
+}
+
 struct Issuer {
     name: String,
+    is_own: bool,
     keys: Vec<Key>,
 }
 
@@ -99,13 +110,13 @@ impl Tokens {
             let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8)
                 .map_err(|error| format!("key {}: {error}", path.display()))?;
             let key = DecodingKey::from_ed_der(pair.public_key().as_ref());
-            issuers.push(Issuer { name: OWN_ISSUER.to_owned(), keys: vec![Key { id: None, key }] });
+            issuers.push(Issuer { name: OWN_ISSUER.to_owned(), is_own: true, keys: vec![Key { id: None, key }] });
             own = Some(EncodingKey::from_ed_der(&pkcs8));
         }
         if let Some((name, path)) = &settings.issuer {
             let bytes = std::fs::read(path).map_err(|error| format!("keys {}: {error}", path.display()))?;
             let keys = public_keys(&bytes).map_err(|reason| format!("keys {}: {reason}", path.display()))?;
-            issuers.push(Issuer { name: name.clone(), keys });
+            issuers.push(Issuer { name: name.clone(), is_own: false, keys });
         }
         let TokenSettings { audience, realm, expiry, .. } = settings.clone();
         Ok(Self { issuers, own, expiry, audience, realm })
@@ -130,8 +141,8 @@ impl Tokens {
         Some(token.map(|token| (token, expires_in)).map_err(|error| error.to_string()))
     }
 
-    /// Reads a token: for whom it was made, and what it gives. Fails with the reason.
-    pub(crate) fn verify(&self, token: &str) -> Result<(Option<String>, Vec<Grant>), String> {
+    /// Reads a token. Fails with the reason.
+    pub(crate) fn verify(&self, token: &str) -> Result<Token, String> {
         let header =
             jsonwebtoken::decode_header(token).map_err(|error| format!("the token cannot be read: {error}"))?;
         if !jwt::ALGORITHMS.contains(&header.alg) {
@@ -149,7 +160,7 @@ impl Tokens {
                 match jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
                     Ok(data) => {
                         let user = Some(data.claims.sub).filter(|user| !user.is_empty());
-                        return Ok((user, data.claims.access));
+                        return Ok(Token { user, grants: data.claims.access, is_own: issuer.is_own });
                     }
                     // The most telling: the signature was right, and something else was not.
                     Err(error) if !is_about_the_key(&error) => reason = format!("the token is not valid: {error}"),

@@ -202,11 +202,35 @@ fn tokens_of_an_issuer_elsewhere() {
             let answer = by(&server, &signed(dir.path(), &key, "RS256", Some("k1"), &bad), "GET", "/v2/", b"");
             assert_eq!((answer.status, answer.code().as_str()), (401, "UNAUTHORIZED"), "{field}");
         }
+        // Somebody elsewhere knows who that is, and said nothing of rights: there are none.
+        let mut bare = good.clone();
+        bare.as_object_mut().unwrap().remove("access");
+        let bare = signed(dir.path(), &key, "RS256", Some("k1"), &bare);
+        assert_eq!(by(&server, &bare, "GET", "/v2/_catalog", b"").list("repositories").len(), 0);
+        assert_eq!(by(&server, &bare, "GET", "/v2/a/tags/list", b"").status, 401);
+        assert_eq!(by(&server, &bare, "GET", "/metrics", b"").status, 401);
+        let granted = |name: &str| {
+            let mut claims = good.clone();
+            claims["access"] = serde_json::json!([{"type": "registry", "name": name, "actions": ["*"]}]);
+            signed(dir.path(), &key, "RS256", Some("k1"), &claims)
+        };
+        assert_eq!(by(&server, &granted("catalog"), "GET", "/v2/_catalog", b"").list("repositories"), ["a"]);
+        assert_eq!(by(&server, &granted("metrics"), "GET", "/metrics", b"").status, 200);
         // The public key is no shared secret.
         let confused = signed(dir.path(), &key, "HS256", Some("k1"), &good);
         assert_eq!(by(&server, &confused, "GET", "/v2/", b"").status, 401);
         assert_eq!(by(&server, "", "GET", "/token", b"").status, 404);
     }
+    // With users of its own as well: a name elsewhere is not the user of that name here.
+    let users = users(dir.path(), &["ci"]);
+    let both = ["--htpasswd", &users, "--token-service", "--token-audience", "images"];
+    let issuer = ["--token-issuer", "https://issuer.example", "--token-issuer-keys", &public];
+    let server = Server::start(&[&both[..], &issuer].concat());
+    assert_eq!(push(&server, "ci", "b"), 201);
+    let foreign = signed(dir.path(), &key, "RS256", Some("k1"), &good);
+    assert_eq!(by(&server, &foreign, "GET", "/v2/_catalog", b"").list("repositories").len(), 0);
+    let exchange = by(&server, &foreign, "GET", "/token?scope=repository:b:pull", b"");
+    assert_eq!(exchange.status, 401, "{exchange:?}");
 }
 
 #[test]
@@ -284,6 +308,61 @@ fn quotas() {
     assert_eq!(server.get(&format!("/v2/team/d/blobs/{digest}")).code(), "BLOB_UNKNOWN");
 }
 
+/// Whoever was told that a blob is stored finds it, however many push the same one where there is room for one.
+#[test]
+fn a_quota_takes_nothing_back_that_somebody_relies_on() {
+    let limits: Vec<String> = (0..30).map(|n| format!("r{n}=10k")).collect();
+    let options: Vec<&str> = limits.iter().flat_map(|limit| ["--quota", limit.as_str()]).collect();
+    let server = Server::start(&options);
+    for round in 0..30_u64 {
+        let bytes = noise(round, 6_000);
+        let digest = Digest::of(&bytes);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                let (server, bytes, digest) = (&server, &bytes, &digest);
+                scope.spawn(move || {
+                    let path = format!("/v2/r{round}/blobs/uploads/?digest={digest}");
+                    let answer = server.send("POST", &path, &[], bytes);
+                    assert_eq!(answer.status, 201, "{answer:?}");
+                    assert_eq!(server.get(&format!("/v2/r{round}/blobs/{digest}")).status, 200);
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn quotas_count_all_that_is_stored() {
+    let server = Server::start(&["--quota", "few=10k", "--quota", "total=64k"]);
+    server.blob("few", b"{}");
+    // Manifests, and what is written of them for their subjects.
+    let subject = Digest::of(b"subject").to_string();
+    let statuses: Vec<u16> = (0..12)
+        .map(|n| {
+            let mut bytes: serde_json::Value =
+                serde_json::from_slice(&support::image::artifact("x/y", &subject, 9)).unwrap();
+            bytes["annotations"]["n"] = format!("{n}{}", "x".repeat(1000)).into();
+            let bytes = bytes.to_string();
+            let path = format!("/v2/few/manifests/{}", Digest::of(bytes.as_bytes()));
+            server.send("PUT", &path, &[("Content-Type", OCI_MANIFEST)], bytes.as_bytes()).status
+        })
+        .collect();
+    let taken = statuses.iter().filter(|status| **status == 201).count();
+    assert!((3..=6).contains(&taken) && statuses.iter().all(|status| matches!(status, 201 | 403)), "{statuses:?}");
+    // Uploads that nobody finishes.
+    let statuses: Vec<u16> = (0..12)
+        .map(|n| {
+            let answer = server.send("POST", "/v2/many/blobs/uploads/", &[], b"");
+            if answer.status != 202 {
+                return answer.status;
+            }
+            server.send("PATCH", answer.header("location"), &[], &noise(n, 10_000)).status
+        })
+        .collect();
+    let taken = statuses.iter().filter(|status| **status == 202).count();
+    assert!((4..=6).contains(&taken) && statuses.iter().all(|status| matches!(status, 202 | 403)), "{statuses:?}");
+}
+
 #[test]
 fn what_happens_is_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -323,6 +402,72 @@ fn what_happens_is_told() {
 }
 
 #[test]
+fn who_leaves_is_told_of_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("access.log");
+    let server = Server::start(&["--access-log", log.to_str().unwrap()]);
+    let place = server.upload("a");
+    let mut connection = server.connect();
+    connection.head("PATCH", &place, &[("Content-Length", "10")]);
+    connection.write(b"01234");
+    drop(connection);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+        let text = std::fs::read_to_string(&log).unwrap();
+        if metrics.contains("active_requests 1\n") && text.contains("\"method\":\"PATCH\"") {
+            assert!(text.lines().any(|line| line.contains("PATCH") && line.contains("\"received\":5,")), "{text}");
+            assert!(metrics.contains("route=\"upload\",method=\"PATCH\""), "{metrics}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{metrics}\n{text}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+/// An engine that says where it is, and then nothing any more.
+#[test]
+fn who_leaves_while_it_is_waited_for_an_engine_is_told_of_as_well() {
+    use std::io::{Read, Write};
+    let dir = tempfile::tempdir().unwrap();
+    let (log, socket) = (dir.path().join("access.log"), dir.path().join("engine.sock"));
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let (asked, asking) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 25\r\n\r\n{\"DockerRootDir\":\"/nope\"}").unwrap();
+        let (waiting, _) = listener.accept().unwrap();
+        asked.send(waiting).unwrap();
+    });
+    let (log_text, socket) = (log.to_str().unwrap(), socket.to_str().unwrap());
+    let options = ["--from-engine", "--engine-socket", socket, "--access-log", log_text];
+    let server = Server::serve(&options, &[]);
+    let mut connection = server.connect();
+    connection.head("GET", "/v2/a/tags/list", &[]);
+    let _engine = asking.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+    drop(connection);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !std::fs::read_to_string(&log).unwrap().contains("\"path\":\"/v2/a/tags/list\"") {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(metrics.contains("active_requests 1\n") && metrics.contains("status=\"499\""), "{metrics}");
+}
+
+#[test]
+fn methods_that_somebody_makes_up_are_one() {
+    let server = Server::start(&[]);
+    for n in 0..5 {
+        assert_eq!(server.send(&format!("MADEUP{n}"), "/v2/", &[], b"").status, 405);
+    }
+    let metrics = String::from_utf8(server.get("/metrics").body).unwrap();
+    assert!(metrics.contains("route=\"base\",method=\"other\",status=\"405\"} 5\n"), "{metrics}");
+    assert!(!metrics.contains("MADEUP"), "{metrics}");
+}
+
+#[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
     for (options, reason) in [
         (&["--allow", "a:*:pull"][..], "there are no users without --htpasswd"),
@@ -335,10 +480,23 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         (&["--grace", "1m", "--settle", "1m"], "grace is not four times as long as settle"),
         (&["--storage", "ftp://x"], "unknown scheme"),
         (&["--nonsense"], "unexpected argument '--nonsense'"),
+        (&["--token-issuer", "x", "--token-issuer-keys", "/x", "--token-key", "/x"], "--token-key"),
+        (&["--token-issuer", "x", "--token-issuer-keys", "/x", "--token-expiry", "1m"], "--token-expiry"),
+        (&["--pull-through", "docker.io", "--pull-through-expiry", "1h"], "--pull-through-expiry"),
+        (
+            &["--pull-through", "docker.io", "--pull-through-expiry", "9d", "--gc-interval", "0s"],
+            "--pull-through-expiry",
+        ),
+        (&["--from-engine", "--gc-interval", "1h"], "--gc-interval"),
+        (&["--from-engine", "--grace", "48h"], "--grace"),
+        (&["--from-engine", "--settle", "1s"], "--settle"),
+        (&["--from-engine", "--chunk-min-length", "2m"], "--chunk-min-length"),
+        (&["--from-engine", "--max-uploads", "1"], "--max-uploads"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let storage = ["--listen", "127.0.0.1:0", "--storage", dir.path().to_str().unwrap()];
-        let all = if options.contains(&"--storage") { options.to_vec() } else { [&storage[..], options].concat() };
+        let place_is_said = options.contains(&"--storage") || options.contains(&"--from-engine");
+        let all = if place_is_said { options.to_vec() } else { [&storage[..], options].concat() };
         let said = Server::refused(&all);
         assert!(said.contains(reason), "{options:?}: {said}");
     }

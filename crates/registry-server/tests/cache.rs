@@ -99,6 +99,73 @@ fn many_want_it_and_it_comes_once() {
 }
 
 #[test]
+fn a_slow_client_holds_nobody_up() {
+    let upstream = Server::start(&[]);
+    let bytes = noise(1, 40_000_000);
+    let path = format!("/v2/a/blobs/{}", upstream.blob("a", &bytes));
+    let cache = in_front_of(&upstream, &[]);
+    let mut slow = cache.connect();
+    slow.head("GET", &path, &[]);
+    // The first client reads nothing of what it asked for until the others have it all.
+    until("it is on its way", || !cache.objects().is_empty());
+    assert!(cache.get(&path).body == bytes);
+    assert!(slow.answer("GET").body == bytes);
+    assert!(metric(&upstream, "gantry_registry_requests_total{route=\"blob\",method=\"GET\",status=\"200\"} 1"));
+    // Where it cannot be kept, each gets it from there.
+    let keeps_nothing = in_front_of(&upstream, &["--quota", "total=1k"]);
+    let mut slow = keeps_nothing.connect();
+    slow.head("GET", &path, &[]);
+    assert_eq!(slow.status(), 200);
+    assert!(keeps_nothing.get(&path).body == bytes);
+}
+
+#[test]
+fn a_cache_keeps_what_its_quota_allows_and_passes_on_what_is_right() {
+    let upstream = Server::start(&[]);
+    let cache = in_front_of(&upstream, &["--quota", "total=20k"]);
+    for seed in 0..6 {
+        let bytes = noise(seed, 6000);
+        let digest = upstream.blob("a", &bytes);
+        assert!(cache.get(&format!("/v2/a/blobs/{digest}")).body == bytes);
+    }
+    assert_eq!(cache.objects().iter().filter(|key| key.starts_with("data/")).count(), 3);
+    // One whose bytes are not what they should be any more, and that is not kept here.
+    let digest = upstream.blob("a", &noise(9, 6001));
+    let wrong = upstream.objects().into_iter().map(|key| upstream.storage.join(key));
+    let wrong = wrong.into_iter().find(|path| path.metadata().unwrap().len() == 6001).unwrap();
+    std::fs::write(wrong, noise(8, 6001)).unwrap();
+    let got = cache.connect().try_send("GET", &format!("/v2/a/blobs/{digest}"), &[], b"");
+    assert!(got.is_err(), "{got:?}");
+}
+
+#[test]
+fn a_full_disk_does_not_stop_a_cache() {
+    let upstream = Server::start(&[]);
+    let digest = upstream.image("a", "v1", 1);
+    let newer = upstream.image("a", "v2", 2);
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("mount -t tmpfs -o nr_inodes=100 tmpfs {} && exec \"$@\"", dir.path().display());
+    let place = dir.path().join("storage");
+    let registry = upstream.name("");
+    let options = ["--gc-interval", "0s", "--pull-through", registry.trim_end_matches('/')];
+    let under = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+    let cache = Server::run(place.to_str().unwrap(), &options, &under);
+    assert_eq!(cache.get("/v2/a/manifests/v1").header("docker-content-digest"), digest);
+    let inside = std::path::Path::new("/proc").join(cache.pid().to_string()).join("root");
+    let inside = inside.join(place.strip_prefix("/").unwrap());
+    age(&inside, 6 * 86400);
+    std::fs::create_dir(inside.join("full")).unwrap();
+    (0..).take_while(|n| std::fs::File::create(inside.join("full").join(n.to_string())).is_ok()).count();
+    // What is here is used, which would renew it, and what is not is passed on.
+    for (reference, expected) in [("v1", &digest), (digest.as_str(), &digest), ("v2", &newer)] {
+        let answer = cache.get(&format!("/v2/a/manifests/{reference}"));
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (200, expected.as_str()), "{reference}");
+    }
+    let layer = noise(2, 5000);
+    assert!(cache.get(&format!("/v2/a/blobs/{}", Digest::of(&layer))).body == layer);
+}
+
+#[test]
 fn what_nobody_pulls_goes() {
     let upstream = Server::start(&[]);
     let (used, unused) = (upstream.image("a", "used", 1), upstream.image("a", "unused", 2));

@@ -5,8 +5,10 @@ mod support;
 use oci::Digest;
 use oci::media_type::OCI_MANIFEST;
 use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 use support::image::{manifest, noise};
-use support::{Connection, Server, objects};
+use support::{Connection, Server, age, command_under, objects};
 
 #[test]
 fn content_that_is_not_what_it_should_be() {
@@ -111,9 +113,13 @@ fn more_uploads_than_allowed_are_told_to_come_back() {
     connection.head("PATCH", &place, &[("Transfer-Encoding", "chunked"), ("Expect", "100-continue")]);
     // The word to go on comes when the request is in work.
     assert_eq!(connection.answer("HEAD").status, 100);
-    let answer = server.send("POST", "/v2/a/blobs/uploads/", &[], b"");
-    assert_eq!((answer.status, answer.code().as_str()), (429, "TOOMANYREQUESTS"));
-    assert_eq!(answer.header("retry-after"), "1");
+    // A manifest is held in memory as a whole, and counts as well.
+    for (method, path) in [("POST", "/v2/a/blobs/uploads/"), ("PUT", "/v2/a/manifests/v1")] {
+        let answer = server.send(method, path, &[], b"");
+        assert_eq!((answer.status, answer.code().as_str()), (429, "TOOMANYREQUESTS"), "{method} {path}");
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    assert_eq!(server.get("/v2/a/manifests/v1").status, 404);
     connection.chunk(b"");
     assert_eq!(connection.answer("PATCH").status, 202);
 }
@@ -157,6 +163,118 @@ fn a_full_disk_is_said_and_nothing_is_broken() {
     assert!(matches!(put.status, 201 | 507), "{put:?}");
     assert_eq!(server.get("/v2/a/manifests/v1").body, old);
     assert!(server.get(&format!("/v2/a/blobs/{}", Digest::of(&small))).body == small);
+}
+
+/// On a disk that takes no further file, everything goes on that needs none: above all what makes room again.
+#[test]
+fn a_full_disk_is_recovered_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("mount -t tmpfs -o nr_inodes=400 tmpfs {} && exec \"$@\"", dir.path().display());
+    let place = dir.path().join("storage");
+    let place = place.to_str().unwrap();
+    let quiet = ["--gc-interval", "0s", "--settle", "2s"];
+    let server = Server::run(place, &quiet, &["unshare", "--mount", "sh", "-c", &script, "sh"]);
+    let inside = Path::new("/proc").join(server.pid().to_string()).join("root").join(&place[1..]);
+    let digest = server.image("a", "v1", 1);
+    let index = format!(
+        "{{\"schemaVersion\":2,\"manifests\":[{{\"mediaType\":\"{OCI_MANIFEST}\",\"digest\":\"{digest}\",\"size\":{}}}]}}",
+        server.get("/v2/a/manifests/v1").body.len()
+    );
+    let index = server.manifest("a", "index", oci::media_type::OCI_INDEX, index.as_bytes());
+    let garbage = server.blob("b", b"garbage");
+    let old_upload = server.upload("a");
+    // So old that whoever looks for it has it renewed, and garbage.
+    age(&inside, 3 * 86400);
+    let upload = server.upload("a");
+    assert_eq!(server.send("PATCH", &upload, &[], b"nearly").status, 202);
+    let finish = format!("{upload}?digest={}", Digest::of(b"nearly"));
+    let fill = inside.join("full");
+    std::fs::create_dir(&fill).unwrap();
+    let full = || {
+        (0..).take_while(|n| std::fs::File::create(fill.join(n.to_string())).is_ok()).count();
+    };
+    full();
+    let layer = Digest::of(&noise(1, 5000));
+    for path in [format!("blobs/{layer}"), "manifests/v1".into(), format!("manifests/{index}")] {
+        assert_eq!(server.send("HEAD", &format!("/v2/a/{path}"), &[], b"").status, 200, "{path}");
+        assert_eq!(server.get(&format!("/v2/a/{path}")).status, 200, "{path}");
+    }
+    // What does need room is refused, and says why.
+    let mount = format!("/v2/c/blobs/uploads/?mount={layer}&from=a");
+    assert_eq!(server.send("POST", &mount, &[], b"").status, 507);
+    assert_eq!(server.send("POST", "/v2/a/blobs/uploads/", &[], b"").status, 507);
+    assert_eq!(server.send("PUT", &finish, &[], b"").status, 507);
+    assert_eq!(server.get(&old_upload).code(), "BLOB_UPLOAD_UNKNOWN");
+    let put = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"new"));
+    assert_eq!(server.send("POST", &put, &[], b"new").status, 507);
+    // Another process starts, and removes.
+    let target = server.pid().to_string();
+    let enter = ["nsenter", "--target", &target, "--mount"];
+    let other = Server::run(place, &quiet, &enter);
+    assert_eq!(other.send("DELETE", &format!("/v2/a/manifests/{index}"), &[], b"").status, 202);
+    full();
+    let output = command_under(&enter, &["gc", "--storage", place]).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("removed 1 uploads, 0 manifests, 1 links, 1 blobs, 1 parts (7 bytes)"), "{said}");
+    assert_eq!(other.get(&format!("/v2/b/blobs/{garbage}")).status, 404);
+    // That made room for what was refused before.
+    assert_eq!(server.send("PUT", &finish, &[], b"").status, 201);
+    assert_eq!(server.get("/v2/a/manifests/v1").header("docker-content-digest"), digest);
+}
+
+/// A part of a push that fails is gone with it: nobody else can know of it.
+#[test]
+fn what_is_refused_leaves_nothing() {
+    let server = Server::start(&[]);
+    let wrong = Digest::of(b"something else");
+    let content = noise(1, 9000);
+    for _ in 0..3 {
+        let single = format!("/v2/a/blobs/uploads/?digest={wrong}");
+        assert_eq!(server.send("POST", &single, &[], &content).code(), "DIGEST_INVALID");
+        let place = server.upload("a");
+        assert_eq!(server.send("PUT", &format!("{place}?digest={wrong}"), &[], &content).code(), "DIGEST_INVALID");
+    }
+    // A single request that breaks off has no upload to go on with.
+    let mut connection = server.connect();
+    connection.head("POST", &format!("/v2/a/blobs/uploads/?digest={wrong}"), &[("Content-Length", "10")]);
+    connection.write(b"01234");
+    drop(connection);
+    // What is here already is not kept twice.
+    server.blob("a", &content);
+    server.blob("b", &content);
+    server.blob("b", &content);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.objects().iter().filter(|key| key.starts_with("data/")).count() != 1 {
+        assert!(Instant::now() < deadline, "{:?}", server.objects());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(server.get(&format!("/v2/b/blobs/{}", Digest::of(&content))).body == content);
+}
+
+#[test]
+fn an_upload_of_too_many_chunks_is_refused() {
+    let server = Server::start(&[]);
+    let place = server.upload("a");
+    assert_eq!(server.send("PATCH", &place, &[], b"a").status, 202);
+    let id = place.rsplit_once('/').unwrap().1;
+    let path = server.storage.join("uploads").join(id);
+    let mut state: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let part = state["parts"][0].clone();
+    state["parts"] = vec![part; 10_000].into();
+    std::fs::write(&path, state.to_string()).unwrap();
+    let answer = server.send("PATCH", &place, &[], b"a");
+    assert_eq!((answer.status, answer.code().as_str()), (400, "BLOB_UPLOAD_INVALID"));
+}
+
+#[test]
+fn it_takes_as_many_files_as_the_system_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = ["sh", "-c", "ulimit -Sn 64 && exec \"$@\"", "sh"];
+    let server = Server::run(dir.path().to_str().unwrap(), &[], &script);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let (soft, hard) = line.trim().split_once(' ').unwrap();
+    assert_eq!(Some(soft), hard.split_whitespace().next(), "{line}");
 }
 
 /// A push that is cut off by the death of the registry at a moment that nobody chose.

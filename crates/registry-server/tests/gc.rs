@@ -15,7 +15,7 @@ use support::{Server, age, command, objects};
 
 /// Collects once; returns what it says.
 fn collect(storage: &Path, options: &[&str]) -> String {
-    let all = [&["gc", "--storage", storage.to_str().unwrap(), "--settle", "10ms"], options].concat();
+    let all = [&["gc", "--storage", storage.to_str().unwrap()], options].concat();
     let output = command(&all).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let line = said.lines().find(|line| line.starts_with("removed ")).map(str::to_owned);
@@ -29,10 +29,12 @@ fn count(storage: &Path, kind: &str) -> usize {
 
 const NOTHING: &str = "removed 0 uploads, 0 manifests, 0 links, 0 blobs, 0 parts (0 bytes), 0 unfinished files";
 const DAYS: u64 = 3 * 86400;
+/// A registry that leaves collecting to the test, and waits for nobody slow.
+const QUIET: &[&str] = &["--gc-interval", "0s", "--settle", "2s"];
 
 #[test]
 fn what_nothing_points_to_goes_when_it_is_old() {
-    let server = Server::start(&["--gc-interval", "0s"]);
+    let server = Server::start(QUIET);
     let storage = server.storage.clone();
     let kept = server.image("a", "kept", 1);
     let gone = server.image("a", "gone", 2);
@@ -41,13 +43,16 @@ fn what_nothing_points_to_goes_when_it_is_old() {
     let unfinished = server.upload("b");
     server.send("PATCH", &unfinished, &[], b"half");
     std::fs::write(storage.join("data/left#1"), "by a killed process").unwrap();
+    // Written by an earlier version to read the storage's clock, and left when it was killed.
+    std::fs::create_dir(storage.join("clock")).unwrap();
+    std::fs::write(storage.join("clock/0123456789abcdef0123456789abcdef"), "").unwrap();
     // Nothing of it is old.
     assert_eq!(collect(&storage, &[]), NOTHING);
     let before = objects(&storage);
     age(&storage, DAYS);
     // The image that is kept: two blobs. The other: two, one never named, half of one, and a file.
     let bytes = 5000 + "{\"seed\": 2}".len() + "never named".len() + "half".len();
-    let said = format!("removed 1 uploads, 0 manifests, 3 links, 3 blobs, 4 parts ({bytes} bytes), 1 unfinished files");
+    let said = format!("removed 1 uploads, 0 manifests, 3 links, 3 blobs, 4 parts ({bytes} bytes), 2 unfinished files");
     assert_eq!(collect(&storage, &[]), said);
     assert_eq!(collect(&storage, &[]), NOTHING);
     assert!(objects(&storage).iter().all(|key| before.contains(key)));
@@ -59,7 +64,7 @@ fn what_nothing_points_to_goes_when_it_is_old() {
 
 #[test]
 fn whoever_asks_may_rely_on_the_answer() {
-    let server = Server::start(&["--gc-interval", "0s"]);
+    let server = Server::start(QUIET);
     let storage = server.storage.clone();
     let (layer, config) = (noise(1, 3000), b"{}");
     let digests = [server.blob("a", &layer), server.blob("a", config), server.blob("from", b"mounted")];
@@ -81,13 +86,94 @@ fn whoever_asks_may_rely_on_the_answer() {
 }
 
 #[test]
+fn what_cannot_be_read_stops_nobody_else() {
+    let server = Server::start(QUIET);
+    let storage = server.storage.clone();
+    let named = server.blob("odd", b"perhaps it is named");
+    let kept = server.image("a", "kept", 1);
+    server.blob("b", b"never named");
+    // As an earlier version let it in.
+    let odd = b"{\"schemaVersion\":2}";
+    let digest = Digest::of(odd);
+    let directory = storage.join(format!("repositories/odd/_manifests/sha256/{}", digest.hex()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(format!("{}.0123456789abcdef0123456789abcdef", odd.len())), odd).unwrap();
+    age(&storage, DAYS);
+    for options in [&[][..], &["--gc-untagged"]] {
+        collect(&storage, options);
+        assert_eq!((count(&storage, "blobs/"), count(&storage, "repositories/odd/")), (3, 2), "{options:?}");
+    }
+    assert_eq!(server.get(&format!("/v2/odd/blobs/{named}")).status, 200);
+    assert_eq!(server.get("/v2/a/manifests/kept").header("docker-content-digest"), kept);
+    // Deleted, it is like any other.
+    assert_eq!(server.send("DELETE", &format!("/v2/odd/manifests/{digest}"), &[], b"").status, 202);
+    collect(&storage, &[]);
+    assert_eq!((count(&storage, "blobs/"), count(&storage, "repositories/odd/")), (2, 0));
+}
+
+/// No digest makes that possible; a broken disk may. Nothing here walks an index more than one step.
+#[test]
+fn indexes_that_name_each_other_are_served_and_deleted() {
+    let server = Server::start(QUIET);
+    let storage = server.storage.clone();
+    let digests = [Digest::of(b"one"), Digest::of(b"other")];
+    let names = |child: &Digest| {
+        let entry = json!({"mediaType": OCI_INDEX, "digest": child, "size": 300});
+        format!("{:300}", json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string())
+    };
+    for (digest, child) in [(&digests[0], &digests[1]), (&digests[1], &digests[0])] {
+        let directory = storage.join(format!("repositories/a/_manifests/sha256/{}", digest.hex()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("300.0123456789abcdef0123456789abcdef"), names(child)).unwrap();
+    }
+    server.manifest("a", "over", OCI_INDEX, names(&digests[0]).as_bytes());
+    age(&storage, DAYS);
+    assert_eq!(collect(&storage, &["--gc-untagged"]), NOTHING);
+    for digest in &digests {
+        let path = format!("/v2/a/manifests/{digest}");
+        assert_eq!((server.get(&path).status, server.send("DELETE", &path, &[], b"").status), (200, 202));
+        assert_eq!(server.get(&path).status, 404);
+    }
+}
+
+#[test]
+fn nobody_takes_away_sooner_what_others_rely_on() {
+    let gc = |storage: &Path, options: &[&str]| {
+        let all = [&["gc", "--storage", storage.to_str().unwrap()], options].concat();
+        let output = command(&all).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let server = Server::start(&["--gc-interval", "0s", "--grace", "20h", "--settle", "2s"]);
+    let storage = server.storage.clone();
+    let digest = server.blob("a", b"content");
+    // Young enough for a client to be told that it stays, and so not renewed.
+    age(&storage, 9 * 3600);
+    assert_eq!(server.send("HEAD", &format!("/v2/a/blobs/{digest}"), &[], b"").status, 200);
+    for options in [&["--grace", "10m"][..], &["--settle", "1ms"]] {
+        let said = gc(&storage, options);
+        assert!(said.contains(options[0]) && said.contains("relies on"), "{said}");
+    }
+    let said = Server::refused(&["--listen", "127.0.0.1:0", "--storage", storage.to_str().unwrap(), "--grace", "10m"]);
+    assert!(said.contains("--grace"), "{said}");
+    assert!(gc(&storage, &[]).contains(NOTHING));
+    assert_eq!(server.get(&format!("/v2/a/blobs/{digest}")).status, 200);
+    // Longer may be said by anybody, and holds for all from then on.
+    assert!(gc(&storage, &["--grace", "100h"]).contains(NOTHING));
+    age(&storage, DAYS);
+    assert!(gc(&storage, &[]).contains(NOTHING));
+    age(&storage, 2 * DAYS);
+    assert!(gc(&storage, &[]).contains("1 links, 1 blobs, 1 parts"));
+}
+
+#[test]
 fn untagged_manifests_go_when_that_is_wanted() {
-    let server = Server::start(&["--gc-interval", "0s"]);
+    let server = Server::start(QUIET);
     let storage = server.storage.clone();
     server.blob("a", b"{}");
     let (old, new) = (server.image("a", "latest", 1), server.image("a", "latest", 2));
     let child = server.image("a", "child", 3);
-    let entry = json!({"mediaType": OCI_MANIFEST, "digest": child, "size": 1});
+    let size = server.get("/v2/a/manifests/child").body.len();
+    let entry = json!({"mediaType": OCI_MANIFEST, "digest": child, "size": size});
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).to_string();
     server.manifest("a", "index", OCI_INDEX, index.as_bytes());
     server.send("DELETE", "/v2/a/manifests/child", &[], b"");

@@ -38,12 +38,12 @@ impl Moto {
         moto
     }
 
-    /// A registry over its bucket.
-    fn registry(&self, options: &[&str]) -> Server {
+    /// A registry over a place in its bucket.
+    fn registry(&self, place: &str, options: &[&str]) -> Server {
         let endpoint = format!("AWS_ENDPOINT=http://127.0.0.1:{}", self.port);
         let secrets = ["AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test", "AWS_REGION=us-east-1"];
         let under = [&["env", &endpoint, "AWS_ALLOW_HTTP=true"], &secrets[..]].concat();
-        Server::run("s3://bucket/some/prefix", options, &under)
+        Server::run(&format!("s3://bucket/{place}"), options, &under)
     }
 }
 
@@ -118,9 +118,10 @@ fn over_one_directory() {
 #[test]
 fn over_one_bucket() {
     let moto = Moto::start();
-    take_turns(&moto.registry(&[]), &moto.registry(&[]));
+    take_turns(&moto.registry("some/prefix", &[]), &moto.registry("some/prefix", &[]));
     // Garbage goes there too: the object storage's own clock says how old it is.
-    let server = moto.registry(&["--grace", "4s", "--settle", "1s", "--gc-interval", "200ms", "--quota", "total=100m"]);
+    let times = ["--grace", "4s", "--settle", "1s", "--gc-interval", "200ms"];
+    let server = moto.registry("other", &[&times[..], &["--quota", "total=100m"]].concat());
     let kept = server.image("kept", "v1", 7);
     let digest = server.blob("gone", b"nothing names this");
     let deadline = Instant::now() + Duration::from_secs(40);

@@ -1,4 +1,5 @@
-//! The registry beside the reference registry, in one run: the rows that `docs/performance.md` publishes.
+//! The registry beside the reference registry, in one run: the rows that `docs/performance.md` publishes. Fails when the
+//! registry does not have what is required of it: [`THROUGHPUT`] and [`MEMORY`].
 //!
 //! Both serve the same blobs from directories on the same disk, without TLS, to the same clients: threads that ask for one
 //! blob after the other on a connection of their own and let the kernel throw the bytes away (`MSG_TRUNC`). Half of the
@@ -139,7 +140,12 @@ fn free_port() -> Result<u16, String> {
     listener.map(|address| address.port()).map_err(|error| format!("no port: {error}"))
 }
 
-/// Measures and prints a table.
+/// What pulls must reach at least, in times of the reference's throughput.
+const THROUGHPUT: f64 = 3.0;
+/// What memory may be at most, in times of the reference's.
+const MEMORY: f64 = 1.0 / 3.0;
+
+/// Measures and prints a table. Fails when a row is not as it must be.
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let folder = Folder::new(&options.folder)?;
     let halves = Halves::of_this_machine()?;
@@ -147,6 +153,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     let servers = [Server::ours(&options.ours, &folder.0)?, Server::peer(&options.peer, &folder.0)?];
     halves.take(&halves.clients)?;
     println!("| row | {} | {} | times |\n|---|---|---|---|", options.ours, options.peer);
+    let mut missed = Vec::new();
     for blobs in &SIZES {
         let mut pushed = [0.0; 2];
         let mut paths = Vec::new();
@@ -165,15 +172,25 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
                 costs[which].push((servers[which].seconds()? - spent) / bytes * 1e9);
             }
         }
-        line(&format!("pull {}, {} clients", blobs.name, options.clients), rates.map(median), "MB/s");
+        let row = format!("pull {}, {} clients", blobs.name, options.clients);
+        let times = line(&row, rates.map(median), "MB/s");
+        // What is no number (nothing came) is not enough either.
+        if !times.is_some_and(|times| times >= THROUGHPUT) {
+            missed.push(format!("{row}: less than {THROUGHPUT} times"));
+        }
         line(&format!("processor time of that, {}", blobs.name), costs.map(median), "s/GB");
     }
-    line("most memory", [servers[0].peak_kib()? / 1024.0, servers[1].peak_kib()? / 1024.0], "MiB");
-    Ok(())
+    let times = line("most memory", [servers[0].peak_kib()? / 1024.0, servers[1].peak_kib()? / 1024.0], "MiB");
+    if !times.is_some_and(|times| times <= MEMORY) {
+        missed.push(format!("most memory: more than {MEMORY:.2} times"));
+    }
+    if missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }
 }
 
-fn line(name: &str, [ours, peer]: [f64; 2], unit: &str) {
+/// Prints a row; returns how many times the reference's is ours, when both are something.
+fn line(name: &str, [ours, peer]: [f64; 2], unit: &str) -> Option<f64> {
     println!("| {name} | {ours:.2} {unit} | {peer:.2} {unit} | {:.2} |", ours / peer);
+    (ours > 0.0 && peer > 0.0).then_some(ours / peer)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -34,7 +34,8 @@ pub(super) async fn get(server: &Server, request: &Request, name: &Name, digest:
         None | Some(Wanted::All) => None,
         Some(Wanted::Range(range)) => Some(range),
         Some(Wanted::Outside) => {
-            let failure = Failure::new(Code::RangeInvalid).because(format!("the blob has {size} bytes"));
+            let failure = Failure::new(Code::Unsupported).status(StatusCode::RANGE_NOT_SATISFIABLE);
+            let failure = failure.because(format!("the blob has {size} bytes"));
             return Err(failure.header(CONTENT_RANGE, &format!("bytes */{size}")));
         }
     };

@@ -1,6 +1,6 @@
 //! Lists in pages: tags of a repository, repositories of the registry.
 
-use hyper::Response;
+use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::body::Body;
@@ -40,7 +40,9 @@ pub(super) async fn catalog(server: &Server, request: &Request) -> Result<Respon
 
 fn limit(request: &Request) -> Result<usize> {
     let Some(text) = request.param("n") else { return Ok(MOST) };
-    let number: usize =
-        text.parse().map_err(|_| Failure::new(Code::PaginationNumberInvalid).detail(json!({"n": text})))?;
+    let number: usize = text.parse().map_err(|_| {
+        let failure = Failure::new(Code::Unsupported).status(StatusCode::BAD_REQUEST);
+        failure.because("n is the number of results that are wanted").detail(json!({"n": text}))
+    })?;
     Ok(number.min(MOST))
 }

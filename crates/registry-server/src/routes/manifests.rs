@@ -123,13 +123,16 @@ pub(super) async fn put(server: &Server, request: &mut Request, name: &Name, tar
     check(server, name, &document).await?;
     let descriptor = described(&document, &digest, &bytes);
     let subject = subject(&document);
-    server.quotas.check(storage, name, bytes.len() as u64).await?;
     let tag = match &target {
         Target::Tag(tag) => Some(tag.as_str()),
         Target::Digest(_) => None,
     };
     let manifest = Manifest { digest, bytes };
-    storage.put_manifest(name, &manifest, subject.map(|subject| (subject, &descriptor)), tag).await?;
+    let referrer = subject.map(|subject| (subject, &descriptor));
+    let adding =
+        server.quotas.of_manifest(storage, name, &manifest, referrer.map(|(_, descriptor)| descriptor)).await?;
+    storage.put_manifest(name, &manifest, referrer, tag).await?;
+    server.quotas.count(name, adding);
     let location = format!("/v2/{name}/manifests/{}", manifest.digest);
     let response = reply::header(reply::empty(StatusCode::CREATED), LOCATION, &location);
     let response = reply::header(response, reply::CONTENT_DIGEST, manifest.digest.as_str());
@@ -150,6 +153,10 @@ fn parse(request: &Request, bytes: &[u8]) -> Result<Document> {
     }
     let document = Document::parse(sent_as, bytes).map_err(|error| invalid(&error))?;
     let kind = kind_of(&document);
+    let alone = Document::parse("", bytes).map_err(|error| invalid(&error))?;
+    if kind_of(&alone) != kind {
+        return Err(invalid(&ManifestError::Mismatch { expected: kind.to_owned(), found: kind_of(&alone).to_owned() }));
+    }
     if known && kind != sent_as {
         return Err(invalid(&ManifestError::Mismatch { expected: sent_as.to_owned(), found: kind.to_owned() }));
     }
@@ -177,26 +184,29 @@ async fn check(server: &Server, name: &Name, document: &Document) -> Result<()> 
                 !media_type::is_foreign_layer(&layer.media_type) || layer.urls.is_empty()
             });
             for blob in layers.chain([&manifest.config]) {
-                match storage.hold(name, &blob.digest).await? {
-                    None => return Err(missing(&blob.digest)),
-                    Some(size) if size != blob.size => {
-                        let failure = Failure::new(Code::ManifestInvalid);
-                        let (digest, said) = (&blob.digest, blob.size);
-                        return Err(failure.because(format!("{digest} has {size} bytes, the manifest says {said}")));
-                    }
-                    Some(_) => {}
-                }
+                let found = storage.hold(name, &blob.digest).await?;
+                sized(blob, found.ok_or_else(|| missing(&blob.digest))?)?;
             }
         }
         Document::Index(index) => {
             for child in &index.manifests {
-                if storage.hold_manifest(name, &child.digest).await?.is_none() {
-                    return Err(missing(&child.digest));
-                }
+                let found = storage.hold_manifest(name, &child.digest).await?;
+                let found = found.ok_or_else(|| missing(&child.digest))?;
+                sized(child, found.bytes.len() as u64)?;
             }
         }
     }
     Ok(())
+}
+
+/// Refuses what says another size than its content has.
+fn sized(descriptor: &Descriptor, size: u64) -> Result<()> {
+    let (digest, said) = (&descriptor.digest, descriptor.size);
+    if said == size {
+        return Ok(());
+    }
+    let failure = Failure::new(Code::ManifestInvalid);
+    Err(failure.because(format!("{digest} has {size} bytes, the manifest says {said}")))
 }
 
 fn subject(document: &Document) -> Option<&Digest> {
@@ -238,8 +248,9 @@ pub(super) async fn delete(server: &Server, name: &Name, target: Target) -> Resu
         }
         Target::Digest(digest) => {
             let manifest = storage.manifest(name, digest).await?.ok_or_else(unknown)?;
-            let document = Document::parse("", &manifest.bytes).map_err(Failure::internal)?;
-            storage.remove_manifest(name, digest, subject(&document)).await?;
+            // One that cannot be read goes as well; should it stand in a list of referrers, it goes there with the garbage.
+            let document = Document::parse("", &manifest.bytes).ok();
+            storage.remove_manifest(name, digest, document.as_ref().and_then(subject)).await?;
         }
     }
     Ok(reply::empty(StatusCode::ACCEPTED))

@@ -1,14 +1,14 @@
 //! `GET /v2/<name>/referrers/<digest>`: the manifests that have this one as their subject.
 //!
-//! Clients that found no such route elsewhere kept an index under the tag `<alg>-<hex>` ("referrers tag schema"). What it
-//! names is answered here as well, so that moving a repository to this registry loses nothing.
+//! Each of them got its place in the list when it was pushed. So an index that a client keeps under the tag `<alg>-<hex>`,
+//! as where there is no such route ("referrers tag schema"), has nothing to add: what it names has the subject, and is
+//! listed.
 
 use hyper::{Response, StatusCode};
 use oci::descriptor::Descriptor;
 use oci::digest::Digest;
-use oci::manifest::{Document, Index};
+use oci::manifest::Index;
 use oci::media_type::OCI_INDEX;
-use std::collections::HashSet;
 
 use crate::body::Body;
 use crate::failure::{Code, Failure, Result};
@@ -17,7 +17,7 @@ use crate::reply;
 use crate::request::Request;
 use crate::server::Server;
 
-/// Descriptors of a page.
+/// Descriptors of a page, and fewer when they are large.
 const PAGE: usize = 1000;
 
 /// Answers with an index, filtered by the type of artifact when the client wants that.
@@ -35,11 +35,6 @@ pub(super) async fn list(server: &Server, request: &Request, name: &Name, subjec
     let page = storage.referrers(name, subject, last, limit).await?;
     let next = page.items.last().filter(|_| page.more).map(|(key, _)| key.clone());
     let mut found: Vec<Descriptor> = page.items.into_iter().map(|(_, descriptor)| descriptor).collect();
-    if last.is_none() {
-        let known: HashSet<Digest> = found.iter().map(|descriptor| descriptor.digest.clone()).collect();
-        let by_tag = tagged(server, name, subject).await?;
-        found.extend(by_tag.into_iter().filter(|descriptor| !known.contains(&descriptor.digest)));
-    }
     if let Some(wanted) = wanted {
         found.retain(|descriptor| descriptor.artifact_type.as_deref() == Some(wanted));
     }
@@ -62,21 +57,4 @@ pub(super) async fn list(server: &Server, request: &Request, name: &Name, subjec
     let mut query = vec![("last", next.as_str()), ("n", limit.as_str())];
     query.extend(wanted.map(|wanted| ("artifactType", wanted)));
     Ok(reply::next_page(response, &format!("/v2/{name}/referrers/{subject}"), &query))
-}
-
-/// What an index under the subject's fallback tag names, as far as it is here.
-async fn tagged(server: &Server, name: &Name, subject: &Digest) -> Result<Vec<Descriptor>> {
-    let storage = &server.storage;
-    // The tag has at most 128 bytes, so of a longer digest its beginning.
-    let tag: String = format!("{}-{}", subject.algorithm().name(), subject.hex()).chars().take(128).collect();
-    let Some(digest) = storage.tag(name, &tag).await? else { return Ok(Vec::new()) };
-    let Some(manifest) = storage.manifest(name, &digest).await? else { return Ok(Vec::new()) };
-    let Ok(Document::Index(index)) = Document::parse("", &manifest.bytes) else { return Ok(Vec::new()) };
-    let mut here = Vec::new();
-    for descriptor in index.manifests {
-        if storage.has_manifest(name, &descriptor.digest).await? {
-            here.push(descriptor);
-        }
-    }
-    Ok(here)
 }

@@ -22,6 +22,9 @@ pub(crate) enum StorageError {
     /// An operation took longer than garbage collection waits for it, see module `gc`.
     #[error("{doing} {key}: no answer from the storage in time")]
     Slow { doing: &'static str, key: String },
+    /// Others who serve the same storage rely on other times.
+    #[error("{0}")]
+    Times(String),
 }
 
 impl StorageError {
@@ -53,7 +56,7 @@ impl StorageError {
         match self {
             Self::Object { source, .. } => matches!(source, object_store::Error::NotFound { .. }),
             Self::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Document { .. } | Self::Slow { .. } => false,
+            Self::Document { .. } | Self::Slow { .. } | Self::Times(_) => false,
         }
     }
 }

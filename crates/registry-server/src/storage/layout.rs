@@ -1,6 +1,7 @@
 //! Which key holds what. The same for a directory and for object storage.
 //!
 //! ```text
+//! times                                                    how long what nothing points to is kept
 //! data/<xx>/<id>                                           bytes of a part: written once, never changed
 //! uploads/<id>                                             an upload that goes on: its parts, and the hash so far
 //! blobs/<alg>/<xx>/<hex>/<size>.<gen>[.<id>]               a record: of which parts a blob consists (<id>: of this alone)
@@ -26,6 +27,8 @@ pub(crate) const DATA: &str = "data";
 pub(crate) const UPLOADS: &str = "uploads";
 /// Everything below here is a record of a blob.
 pub(crate) const BLOBS: &str = "blobs";
+/// Where object storage is asked for its time: each object is removed at once, unless its process is killed.
+pub(crate) const CLOCK: &str = "clock";
 /// Everything below here is a repository.
 pub(crate) const REPOSITORIES: &str = "repositories";
 

@@ -13,6 +13,10 @@ use crate::name::Name;
 
 /// Small objects that are read at once.
 const READS: usize = 16;
+/// Bytes of descriptors on a page of referrers. With what stands around them, a page is no larger than a manifest may be.
+const REFERRERS: u64 = (oci::manifest::MAX_SIZE - (256 << 10)) as u64;
+/// How often a manifest is put again that somebody deletes at the same moment.
+const PUTS: usize = 5;
 
 /// A manifest as it came.
 #[derive(Debug, Clone)]
@@ -64,21 +68,6 @@ impl Storage {
         Ok(self.tag(name, tag).await?.map(|digest| (digest, self.now_ms() - entry.modified_ms)))
     }
 
-    /// A manifest that is used: it gets a new generation when the last one is older than `renewed_after`.
-    pub(crate) async fn use_manifest(
-        &self,
-        name: &Name,
-        digest: &Digest,
-        renewed_after: Duration,
-    ) -> Result<Option<Manifest>> {
-        let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
-        let newest = newest(self.objects.entries(&layout::manifest(name, digest)).await?);
-        if newest.is_some_and(|entry| self.now_ms() - entry.modified_ms > millis(renewed_after)) {
-            self.write_manifest(name, &manifest).await?;
-        }
-        Ok(Some(manifest))
-    }
-
     /// Is this manifest in this repository?
     pub(crate) async fn has_manifest(&self, name: &Name, digest: &Digest) -> Result<bool> {
         Ok(!self.objects.entries(&layout::manifest(name, digest)).await?.is_empty())
@@ -87,14 +76,15 @@ impl Storage {
     /// A manifest that somebody is going to rely on: it stays for at least half of the grace.
     pub(crate) async fn hold_manifest(&self, name: &Name, digest: &Digest) -> Result<Option<Manifest>> {
         let Some(manifest) = self.manifest(name, digest).await? else { return Ok(None) };
-        self.renew_manifest(name, &manifest).await?;
+        self.renew_manifest(name, &manifest, self.times.grace / 2).await?;
         Ok(Some(manifest))
     }
 
-    /// Sees to it that there is a generation which garbage collection leaves alone.
-    async fn renew_manifest(&self, name: &Name, manifest: &Manifest) -> Result<()> {
+    /// Sees to it that there is a generation of at most this age. Those of half of the grace garbage collection leaves alone.
+    pub(crate) async fn renew_manifest(&self, name: &Name, manifest: &Manifest, age: Duration) -> Result<()> {
         let directory = layout::manifest(name, &manifest.digest);
-        if newest(self.objects.entries(&directory).await?).is_some_and(|entry| self.is_fresh(&entry)) {
+        let newest = newest(self.objects.entries(&directory).await?);
+        if newest.is_some_and(|entry| self.now_ms() - entry.modified_ms < millis(age)) {
             return Ok(());
         }
         self.write_manifest(name, manifest).await
@@ -115,8 +105,29 @@ impl Storage {
         referrer: Option<(&Digest, &Descriptor)>,
         tag: Option<&str>,
     ) -> Result<()> {
+        for _ in 0..PUTS {
+            self.put_once(name, manifest, referrer, tag).await?;
+            // Somebody may have been deleting it meanwhile, and have taken what was here.
+            let is_tagged = match tag {
+                Some(tag) => self.objects.stat(&layout::tag(name, tag)).await?.is_some(),
+                None => true,
+            };
+            if is_tagged && self.has_manifest(name, &manifest.digest).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_once(
+        &self,
+        name: &Name,
+        manifest: &Manifest,
+        referrer: Option<(&Digest, &Descriptor)>,
+        tag: Option<&str>,
+    ) -> Result<()> {
         let digest = &manifest.digest;
-        self.renew_manifest(name, manifest).await?;
+        self.renew_manifest(name, manifest, self.times.grace / 2).await?;
         if let Some((subject, descriptor)) = referrer {
             let directory = layout::referrers(name, subject);
             let generation = layout::random_id().map_err(StorageError::file("naming", &directory))?;
@@ -142,18 +153,7 @@ impl Storage {
 
     /// Removes a manifest, the tags that stand for it, and its place among the referrers of its subject.
     pub(crate) async fn remove_manifest(&self, name: &Name, digest: &Digest, subject: Option<&Digest>) -> Result<()> {
-        let entries = self.objects.entries(&layout::tags(name)).await?;
-        let tags: Vec<String> = entries.iter().map(|entry| entry.name().to_owned()).collect();
-        let pointing: Vec<String> = stream::iter(tags)
-            .map(|tag| async move {
-                let points = self.tag(name, &tag).await?.as_ref() == Some(digest);
-                Ok::<_, StorageError>(points.then_some(tag))
-            })
-            .buffer_unordered(READS)
-            .try_filter_map(|tag| std::future::ready(Ok(tag)))
-            .try_collect()
-            .await?;
-        for tag in pointing {
+        for tag in self.tags_of(name, digest).await? {
             self.objects.remove(&layout::tag(name, &tag)).await?;
         }
         if let Some(subject) = subject {
@@ -165,7 +165,28 @@ impl Storage {
         for entry in self.objects.entries(&layout::manifest(name, digest)).await? {
             self.objects.remove(&entry.key).await?;
         }
+        // Somebody who was pushing the same may have tagged it in between, and found it still there.
+        for tag in self.tags_of(name, digest).await? {
+            if !self.has_manifest(name, digest).await? {
+                self.objects.remove(&layout::tag(name, &tag)).await?;
+            }
+        }
         Ok(())
+    }
+
+    /// The tags that stand for this manifest.
+    async fn tags_of(&self, name: &Name, digest: &Digest) -> Result<Vec<String>> {
+        let entries = self.objects.entries(&layout::tags(name)).await?;
+        let tags: Vec<String> = entries.iter().map(|entry| entry.name().to_owned()).collect();
+        stream::iter(tags)
+            .map(|tag| async move {
+                let points = self.tag(name, &tag).await?.as_ref() == Some(digest);
+                Ok::<_, StorageError>(points.then_some(tag))
+            })
+            .buffer_unordered(READS)
+            .try_filter_map(|tag| std::future::ready(Ok(tag)))
+            .try_collect()
+            .await
     }
 
     /// The tags after `last`, sorted by their bytes; None if there is no such repository.
@@ -202,7 +223,15 @@ impl Storage {
         // Of several generations one is enough.
         entries.dedup_by_key(|entry| layout::referrer_of(entry.name()));
         let after = entries.into_iter().filter(|entry| last.is_none_or(|last| entry.name() > last));
-        let page = Page::of(after, limit);
+        let mut page = Page::of(after, limit);
+        let mut bytes = 0;
+        let fitting = page.items.iter().take_while(|entry| {
+            bytes += entry.size;
+            bytes <= REFERRERS
+        });
+        let fitting = fitting.count().max(1);
+        page.more |= page.items.len() > fitting;
+        page.items.truncate(fitting);
         let items = stream::iter(page.items)
             .map(|entry| async move {
                 // One that was deleted meanwhile is left out.

@@ -1,8 +1,9 @@
 //! Objects by key: in a directory, or in object storage that speaks S3's, Google's or Azure's protocol.
 //!
-//! The crate `object_store` is the abstraction. In two places it is too narrow for a directory, and the file system is
-//! used itself: a part is written as it arrives, without staging and renaming (its key is random and nobody knows it
-//! before it is complete), and a part is read as an open file, so that the kernel can send it (module `wire`).
+//! The crate `object_store` is the abstraction. Where it is too narrow for a directory, the file system is used itself: a
+//! part is written as it arrives, without staging and renaming (its key is random and nobody knows it before it is
+//! complete); a part is read as an open file, so that the kernel can send it (module `wire`); and documents are written by
+//! module `files`, which can be told to be too late, and does not mind that others remove empty directories.
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
@@ -14,12 +15,14 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{ClientConfigKey, GetOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::{Result, StorageError};
+use super::{files, layout};
 
 /// Documents (states, records, manifests) are not larger than this, in bytes: a record of the most parts there may be.
 const MAX_DOCUMENT: u64 = 8 << 20;
@@ -30,8 +33,6 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone)]
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
-    /// The same place, where a directory need not be synchronised with the disk at each step.
-    scratch: Arc<dyn ObjectStore>,
     pub(crate) directory: Option<Arc<PathBuf>>,
 }
 
@@ -103,13 +104,12 @@ impl Objects {
         let prefix = rest.split_once('/').map_or("", |(_, prefix)| prefix).trim_matches('/');
         let store: Arc<dyn ObjectStore> =
             if prefix.is_empty() { store } else { Arc::new(PrefixStore::new(store, prefix)) };
-        Ok(Self { scratch: Arc::clone(&store), store, directory: None })
+        Ok(Self { store, directory: None })
     }
 
     /// A place without anything in it, for a registry whose content is elsewhere.
     pub(crate) fn nothing() -> Self {
-        let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        Self { scratch: Arc::clone(&store), store, directory: None }
+        Self { store: Arc::new(object_store::memory::InMemory::new()), directory: None }
     }
 
     fn directory(place: &str, options: &[(String, String)]) -> std::result::Result<Self, PlaceError> {
@@ -118,12 +118,8 @@ impl Objects {
         }
         let made = std::fs::create_dir_all(place).and_then(|()| std::fs::canonicalize(place));
         let root = made.map_err(|error| PlaceError::Directory(place.into(), error))?;
-        let at = || LocalFileSystem::new_with_prefix(&root).map_err(|error| PlaceError::Object(place.into(), error));
-        Ok(Self {
-            store: Arc::new(at()?.with_fsync(true).with_automatic_cleanup(true)),
-            scratch: Arc::new(at()?.with_automatic_cleanup(true)),
-            directory: Some(Arc::new(root)),
-        })
+        let at = LocalFileSystem::new_with_prefix(&root).map_err(|error| PlaceError::Object(place.into(), error))?;
+        Ok(Self { store: Arc::new(at.with_automatic_cleanup(true)), directory: Some(Arc::new(root)) })
     }
 
     /// The bytes of a small object.
@@ -152,12 +148,53 @@ impl Objects {
 
     /// Writes an object or replaces it: others see the old bytes or the new ones.
     pub(crate) async fn put(&self, key: &Path, bytes: Bytes) -> Result<()> {
-        self.store.put(key, bytes.into()).await.map(drop).map_err(StorageError::object("writing", key))
+        self.write(key, bytes, true, None).await
+    }
+
+    /// As [`Objects::put`], and not any more after this time: not even when nobody waits for it any longer.
+    pub(crate) async fn put_until(&self, key: &Path, bytes: Bytes, until: Instant) -> Result<()> {
+        self.write(key, bytes, true, Some(until)).await
     }
 
     /// As [`Objects::put`], for what may be lost when the machine (not the process) fails.
     pub(crate) async fn put_scratch(&self, key: &Path, bytes: Bytes) -> Result<()> {
-        self.scratch.put(key, bytes.into()).await.map(drop).map_err(StorageError::object("writing", key))
+        self.write(key, bytes, false, None).await
+    }
+
+    async fn write(&self, key: &Path, bytes: Bytes, sync: bool, until: Option<Instant>) -> Result<()> {
+        let Some(path) = self.file(key) else {
+            // A request that is given up is closed.
+            return self.store.put(key, bytes.into()).await.map(drop).map_err(StorageError::object("writing", key));
+        };
+        let written = tokio::task::spawn_blocking(move || files::replace(&path, &bytes, sync, until)).await;
+        written.map_err(std::io::Error::other).flatten().map_err(StorageError::file("writing", key))
+    }
+
+    /// The time by the storage's clock, in milliseconds since 1970.
+    pub(crate) async fn clock_ms(&self) -> Result<i64> {
+        let Some(root) = self.directory.clone() else { return self.remote_clock_ms().await };
+        // A file server's clock is read without a file, for which there may be no room.
+        let touched = tokio::task::spawn_blocking(move || {
+            let times = Timestamps {
+                last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+                last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+            };
+            rustix::fs::utimensat(rustix::fs::CWD, &*root, &times, AtFlags::empty())?;
+            root.metadata()?.modified()
+        });
+        let touched = touched.await.map_err(std::io::Error::other).flatten();
+        let key = "the storage's directory".to_owned();
+        touched.map(super::time_ms).map_err(|source| StorageError::File { doing: "touching", key, source })
+    }
+
+    async fn remote_clock_ms(&self) -> Result<i64> {
+        let directory = Path::from(layout::CLOCK);
+        let id = layout::random_id().map_err(StorageError::file("naming", &directory))?;
+        let key = directory.join(id);
+        self.put(&key, Bytes::new()).await?;
+        let written = self.stat(&key).await?.map_or_else(super::unix_ms, |entry| entry.modified_ms);
+        self.remove(&key).await?;
+        Ok(written)
     }
 
     /// Removes an object; says whether there was one, where the storage tells.
@@ -282,4 +319,27 @@ fn configure<B, K: std::str::FromStr<Err = object_store::Error>>(
         builder = set(builder, known, value.clone());
     }
     Ok(builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever removes the last object in a directory removes it, while the others are about to write there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn directories_that_are_emptied_meanwhile_are_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let objects = Objects::open(dir.path().to_str().unwrap(), &[]).unwrap();
+        let writers = (0..4).map(|n| {
+            let objects = objects.clone();
+            tokio::spawn(async move {
+                let key = Path::from(format!("a/b/c/{n}"));
+                for _ in 0..1000 {
+                    objects.put_scratch(&key, Bytes::from_static(b"x")).await.unwrap();
+                    objects.remove(&key).await.unwrap();
+                }
+            })
+        });
+        futures_util::future::try_join_all(writers).await.unwrap();
+    }
 }

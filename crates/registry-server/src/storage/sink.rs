@@ -18,9 +18,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinHandle;
 
 use super::error::{Result, StorageError};
-use super::layout;
 use super::objects::Objects;
 use super::record::Part;
+use super::{files, layout};
 
 /// Bytes that go to a thread at once.
 const BATCH: usize = 512 << 10;
@@ -179,23 +179,13 @@ impl Writer {
 }
 
 fn create_file(path: PathBuf) -> io::Result<UnfinishedFile> {
-    // An empty directory may be removed between making it and using it, when the last file in it goes.
-    for _ in 0..10 {
-        match File::create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
-            }
-            file => return Ok(UnfinishedFile { file: file?, path: Some(path) }),
-        }
-    }
-    Err(io::ErrorKind::NotFound.into())
+    Ok(UnfinishedFile { file: files::create(&path, true)?, path: Some(path) })
 }
 
 fn complete(mut unfinished: UnfinishedFile) -> io::Result<()> {
     unfinished.file.sync_data()?;
-    // The name of a file is in its directory: that must survive as well.
-    if let Some(parent) = unfinished.path.as_ref().and_then(|path| path.parent()) {
-        File::open(parent)?.sync_all()?;
+    if let Some(path) = &unfinished.path {
+        files::sync_parent(path)?;
     }
     unfinished.path = None;
     Ok(())

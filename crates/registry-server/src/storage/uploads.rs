@@ -7,6 +7,7 @@
 use futures_util::StreamExt;
 use oci::digest::{Algorithm, Digest, Digester};
 
+use super::blobs::Link;
 use super::error::{Result, StorageError};
 use super::objects::Part;
 use super::record::{Record, UploadState};
@@ -30,7 +31,7 @@ pub(crate) struct Upload {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Finished {
     /// The blob is stored and visible.
-    Stored,
+    Stored(Link),
     /// The bytes have this digest, not the one they should have. The upload is gone.
     OtherDigest(Digest),
 }
@@ -91,8 +92,7 @@ impl Storage {
             other => self.hash(&record, other).await?.finish(),
         };
         let finished = if found == *digest {
-            self.store_blob(name, digest, &record).await?;
-            Finished::Stored
+            Finished::Stored(self.store_blob(name, digest, &record).await?)
         } else {
             Finished::OtherDigest(found)
         };

@@ -51,7 +51,14 @@ impl Server {
 
     /// One over any place, under a command that runs it (`unshare -m …`) or directly.
     pub fn run(place: &str, options: &[&str], under: &[&str]) -> Self {
-        let mut arguments = vec!["registry", "serve", "--storage", place, "--listen", "127.0.0.1:0"];
+        let mut server = Self::serve(&[&["--storage", place], options].concat(), under);
+        server.storage = PathBuf::from(place);
+        server
+    }
+
+    /// One whose place is among the options.
+    pub fn serve(options: &[&str], under: &[&str]) -> Self {
+        let mut arguments = vec!["registry", "serve", "--listen", "127.0.0.1:0"];
         if !options.contains(&"--access-log") {
             arguments.extend(["--access-log", "none"]);
         }
@@ -86,7 +93,7 @@ impl Server {
         let kept = std::sync::Arc::clone(&log);
         // Nobody may block on a full pipe.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
-        Self { child, port, dir: None, storage: PathBuf::from(place), log }
+        Self { child, port, dir: None, storage: PathBuf::new(), log }
     }
 
     /// Starts a registry that must refuse to; returns what it says.
@@ -168,7 +175,13 @@ impl Server {
 
 /// The command `gantry registry` with these arguments.
 pub fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    command_under(&["env"], arguments)
+}
+
+/// The same, run by another command (`nsenter …`).
+pub fn command_under(under: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new(under[0]);
+    command.args(&under[1..]).arg(std::env::current_exe().unwrap());
     let arguments: Vec<&str> = ["registry"].iter().chain(arguments).copied().collect();
     command
         .args(["--ignored", "--exact", "support::registry_process", "--nocapture"])
@@ -185,7 +198,7 @@ pub fn age(root: &Path, seconds: u64) {
     }
 }
 
-/// All files below a directory.
+/// All files below a directory, but for the one that says how long garbage is kept: that is no content.
 pub fn objects(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut ahead = vec![root.to_owned()];
@@ -198,6 +211,7 @@ pub fn objects(root: &Path) -> Vec<String> {
             }
         }
     }
+    found.retain(|key| key != "times");
     found.sort();
     found
 }
