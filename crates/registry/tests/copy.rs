@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use oci::{Digest, Platform, media_type};
 use registry::{Between, Client, Credentials, Error, Options, Pushed, QUEUE};
@@ -247,7 +248,7 @@ async fn who_waits_for_a_layer_takes_over_when_the_first_fails() {
     })
     .await;
     let store = TestStore::new();
-    let patient = Client::new(Options { stall_timeout: std::time::Duration::from_secs(60), ..support::options() });
+    let patient = Client::new(Options { stall_timeout: Duration::from_secs(60), ..support::options() });
     let (name, first_store, first_client) = (fake.name("a"), store.store.clone(), patient.clone());
     let first =
         tokio::spawn(async move { pull_with(&first_client, &name, &first_store, &Credentials::Anonymous).await.0 });
@@ -264,6 +265,41 @@ async fn who_waits_for_a_layer_takes_over_when_the_first_fails() {
     assert_eq!(pulled.unwrap().image_id.digest(), &good.id());
     assert!(told.iter().any(|line| line.ends_with("Pull complete")));
     assert_eq!(fake.count(&blob), 2);
+}
+
+#[tokio::test]
+async fn who_does_not_listen_any_more_gives_the_layer_to_the_next() {
+    let good = image(1, 1, 300_000);
+    let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
+    let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
+    // The first to ask gets some bytes, and then nothing for ever.
+    let fake = Fake::serve(good.clone(), move |r| {
+        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| Reply { stall: Some(200_000), ..Reply::new(200, body.clone()) })
+    })
+    .await;
+    let store = TestStore::new();
+    let client = Client::new(Options { stall_timeout: Duration::from_secs(60), ..support::options() });
+    let (sender, events) = mpsc::channel(QUEUE);
+    let name = fake.name("a").parse().unwrap();
+    let pulling = client.pull(&name, None, &Credentials::Anonymous, &store.store, &sender);
+    let partial = store.store.root().join("blobs/partial").join(Digest::of(&good.layers[0].blob).hex());
+    let listening = async move {
+        // Until all bytes are here that come: from then on there is nothing to tell.
+        while std::fs::metadata(&partial).map_or(0, |found| found.len()) < 200_000 {
+            tokio::task::yield_now().await;
+        }
+        drop(events);
+    };
+    let both = async { tokio::join!(pulling, listening) };
+    let (pulled, ()) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("before the stall ends it");
+    assert_eq!(pulled.unwrap_err().to_string(), "context canceled");
+    let (pulled, _) = pull_with(&client, &fake.name("a"), &store.store, &Credentials::Anonymous).await;
+    assert_eq!(pulled.unwrap().image_id.digest(), &good.id());
+    // The thread had ended before the next one had its turn: that went on with what was there.
+    let requests = fake.requests();
+    let ranges: Vec<&str> = requests.iter().filter(|r| r.inside() == blob).map(|r| r.header("range")).collect();
+    assert_eq!(ranges, ["", "bytes=200000-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

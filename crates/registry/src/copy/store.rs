@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
 use super::content::Feed;
+use super::flight::Turn;
 use crate::Options;
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus};
@@ -51,7 +52,8 @@ struct Arrival<'a> {
     blob: &'a Descriptor,
     /// None: only the blob is wanted.
     diff_id: Option<&'a Digest>,
-    /// Dropped when the thread has ended.
+    /// Both are dropped when the thread has ended.
+    turn: Turn,
     alive: mpsc::Sender<()>,
 }
 
@@ -77,11 +79,12 @@ impl Arrival<'_> {
     async fn attempt<S: Source>(&self, source: &S, progress: &LayerProgress, begun_at: &mut u64) -> Result<()> {
         let (pieces, queue) = mpsc::channel(QUEUE);
         let (begun, offset) = oneshot::channel();
-        let (store, lease, alive) = (self.store.clone(), self.lease.clone(), self.alive.clone());
+        let (store, lease) = (self.store.clone(), self.lease.clone());
+        let (turn, alive) = (self.turn.clone(), self.alive.clone());
         let (blob, diff_id) = (self.blob.clone(), self.diff_id.cloned());
         let thread = tokio::task::spawn_blocking(move || {
             let taken = take_in(&store, &lease, &blob, diff_id.as_ref(), begun, queue);
-            drop((lease, alive));
+            drop((lease, turn, alive));
             taken
         });
         let sent = match offset.await {
