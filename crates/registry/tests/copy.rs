@@ -165,7 +165,7 @@ async fn saved(store: &TestStore, name: &str, platform: Option<&str>) -> Result<
 
 async fn load(store: &TestStore, archive: Vec<u8>, platform: Option<&str>) -> Result<Vec<registry::Loaded>, Error> {
     let platform = platform.map(|text| Platform::parse(text).unwrap());
-    support::client().load(&store.store, std::io::Cursor::new(archive), platform.as_ref(), |_, _| {}).await
+    support::client().load(&store.store, std::io::Cursor::new(archive), platform.as_ref(), |_, _, _| {}).await
 }
 
 #[tokio::test]
@@ -201,6 +201,40 @@ async fn archives_hold_all_platforms() {
     let fourth = TestStore::new();
     assert_eq!(load(&fourth, single, Some("linux/s390x")).await.unwrap()[0].image_id.digest(), &expected);
     assert!(saved(&store, &name, Some("linux/riscv64")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_layer_that_begins_like_json() {
+    for name in ["[", "{x}"] {
+        let (made, store) = (from_layers(vec![layer(name, b"1")]), TestStore::new());
+        support::make(&store.store, &made, "a:1");
+        let archive = saved(&store, "a:1", None).await.unwrap();
+        let loaded = load(&TestStore::new(), archive, None).await.unwrap();
+        assert_eq!(loaded[0].image_id.digest(), &made.id());
+    }
+}
+
+#[tokio::test]
+async fn a_load_tells_how_far_it_is_and_what_it_renames() {
+    let (made, store) = (image(1, 1, 1_000_000), TestStore::new());
+    support::make(&store.store, &made, "a:1");
+    let archive = std::io::Cursor::new(saved(&store, "a:1", None).await.unwrap());
+    let other = TestStore::new();
+    support::make(&other.store, &image(2, 1, 10), "a:1");
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let tell = move |id: &str, current, total| sink.lock().unwrap().push((id.to_owned(), current, total));
+    let client = support::client();
+    let loaded = client.load(&other.store, archive.clone(), None, tell).await.unwrap();
+    let replaced: Vec<_> = loaded[0].replaced.iter().map(|(name, id)| (name.familiar(), id.digest().clone())).collect();
+    assert_eq!(replaced, [("a:1".to_owned(), image(2, 1, 10).id())]);
+    let told = told.lock().unwrap().clone();
+    let (id, total) = (made.layers[0].diff_id.hex()[..12].to_owned(), made.layers[0].tar.len() as u64);
+    assert!(told.iter().all(|(of, current, all)| *of == id && current <= all && *all == total), "{told:?}");
+    assert!(told.first().unwrap().1 < total && told.is_sorted_by(|a, b| a.1 < b.1), "{told:?}");
+    assert_eq!(told.last().unwrap().1, total);
+    // Nothing is renamed when it is the same once more.
+    assert_eq!(client.load(&other.store, archive, None, |_, _, _| {}).await.unwrap()[0].replaced, []);
 }
 
 #[tokio::test]
@@ -477,24 +511,34 @@ async fn a_pull_goes_on_after_a_restart() {
 
 #[tokio::test]
 async fn what_is_left_of_a_pull_may_have_suffered() {
-    let good = image(1, 1, 1_000_000);
-    let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
-    let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
-    let fake = Fake::serve(good.clone(), move |r| {
-        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) < 5)
-            .then(|| Reply { cut: Some(600_000), ..Reply::new(200, body.clone()) })
-    })
-    .await;
-    let mut store = TestStore::new();
-    assert!(pull(&fake.name("a"), &store.store).await.0.is_err());
-    store = store.reopened();
-    let partial = std::fs::read_dir(store.store.root().join("blobs/partial")).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = std::fs::read(&partial).unwrap();
-    bytes[300_000..310_000].fill(0);
-    std::fs::write(&partial, bytes).unwrap();
-    let before = fake.count(&blob);
-    pull(&fake.name("a"), &store.store).await.0.unwrap();
-    assert_eq!(fake.count(&blob), before + 2, "the rest first, then all of it");
+    let noise = support::image::noise(1, 1_000_000);
+    // What cannot be inflated, and what is no tar any more: nothing vouches for a layer that is not compressed.
+    for (layer, damage) in [(layer("f", &noise), 300_000..310_000), (support::image::Layer::plain("f", &noise), 0..10)]
+    {
+        let good = from_layers(vec![layer]);
+        let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
+        let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
+        let fake = Fake::serve(good.clone(), move |r| {
+            (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) < 5)
+                .then(|| Reply { cut: Some(600_000), ..Reply::new(200, body.clone()) })
+        })
+        .await;
+        let mut store = TestStore::new();
+        assert!(pull(&fake.name("a"), &store.store).await.0.is_err());
+        store = store.reopened();
+        let mut partials = std::fs::read_dir(store.store.root().join("blobs/partial")).unwrap();
+        let partial = partials.next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&partial).unwrap();
+        bytes[damage].fill(b'x');
+        std::fs::write(&partial, bytes).unwrap();
+        let before = fake.requests().len();
+        pull(&fake.name("a"), &store.store).await.0.unwrap();
+        // Whether the rest was asked for before the damage was seen is a matter of time.
+        let requests = fake.requests();
+        let ranges: Vec<&str> =
+            requests[before..].iter().filter(|r| r.inside() == blob).map(|r| r.header("range")).collect();
+        assert!(matches!(ranges[..], ["bytes=600000-", ""] | [""]), "{ranges:?}");
+    }
 }
 
 #[tokio::test]

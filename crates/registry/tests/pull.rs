@@ -532,3 +532,33 @@ async fn a_manifest_that_stalls_or_breaks_off() {
         assert_eq!((error.to_string().as_str(), fake.count("manifests/latest")), (expected, 1));
     }
 }
+
+/// A proxy is asked for everything but this host. Its address stands in the environment, which a process has once: so
+/// the test runs itself.
+#[tokio::test]
+async fn a_proxy_is_not_for_this_host() {
+    const INSIDE: &str = "GANTRY_TEST_BEHIND_PROXY";
+    let Ok(proxied) = std::env::var(INSIDE) else {
+        // Whoever is sent to the proxy is told so.
+        let proxy = Fake::serve(image(1, 1, 1), |_| Some(Reply::new(407, "the proxy"))).await;
+        let address = format!("http://127.0.0.1:{}", proxy.port);
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_proxy_is_not_for_this_host"]).env(INSIDE, "1").env("HTTP_PROXY", &address);
+        child.env_remove("NO_PROXY").env_remove("no_proxy").env_remove("http_proxy");
+        let output = child.output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let asked: Vec<String> = proxy.requests().iter().map(support::fake::Request::line).collect();
+        assert_eq!(asked, ["GET http://elsewhere.invalid/v2/"; 2], "the first question, and the login");
+        return;
+    };
+    assert_eq!(proxied, "1");
+    let fake = Fake::serve(image(1, 1, 10), |_| None).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let name = format!("{host}:{}/a", fake.port);
+        pull(&name, &TestStore::new().store).await.0.unwrap();
+    }
+    let insecure = vec!["elsewhere.invalid".to_owned()];
+    let client = registry::Client::new(registry::Options { insecure_registries: insecure, ..support::options() });
+    let error = client.login("elsewhere.invalid", Credentials::Anonymous).await.unwrap_err().to_string();
+    assert!(error.contains("407"), "{error}");
+}

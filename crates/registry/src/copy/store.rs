@@ -64,10 +64,8 @@ impl Arrival<'_> {
         let landed = self.attempt(source, progress, &mut begun_at).await;
         match landed {
             // What an earlier attempt left here may have suffered when the machine stopped. It is gone now.
-            Err(Error::LayerDigest(_) | Error::LayerMismatch | Error::Layer(store::Error::Decompress(_)))
-                if begun_at > 0 =>
-            {
-                tracing::info!(blob = %self.blob.digest, begun_at, "what was left of a download was bad");
+            Err(error) if begun_at > 0 && is_of_content(&error) => {
+                tracing::info!(%error, blob = %self.blob.digest, begun_at, "what was left of a download was bad");
                 self.attempt(source, progress, &mut begun_at).await
             }
             other => other,
@@ -188,6 +186,26 @@ impl Ingest {
             Self::Layer(layer) => layer.finish().map(drop).map_err(failed),
             Self::Blob(ingest) => ingest.finish().map(drop).map_err(failed),
         }
+    }
+}
+
+/// Is this the fault of the bytes? Damage may look like anything, but not like a disk that is full or broken.
+fn is_of_content(error: &Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    match error {
+        Error::LayerDigest(_) | Error::LayerMismatch => true,
+        Error::Layer(store::Error::Entry { source, .. }) => {
+            !matches!(source.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::ReadOnlyFilesystem)
+        }
+        Error::Layer(error) => !matches!(
+            error,
+            store::Error::File { .. }
+                | store::Error::Write(_)
+                | store::Error::Database(_)
+                | store::Error::Record { .. }
+                | store::Error::Thread
+        ),
+        _ => false,
     }
 }
 

@@ -200,6 +200,29 @@ impl Transport {
     }
 }
 
+/// The proxies that the environment names. As in Go there is none to this host itself, whatever `NO_PROXY` says: a proxy
+/// would look for the registry on its own.
+fn proxies() -> Result<Vec<reqwest::Proxy>> {
+    type Make = fn(String) -> reqwest::Result<reqwest::Proxy>;
+    let variable = |name: &str| {
+        let found = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+        found.ok().filter(|value| !value.is_empty())
+    };
+    let direct = format!("localhost,127.0.0.0/8,::1,{}", variable("NO_PROXY").unwrap_or_default());
+    let kinds: [(&str, Make); 3] = [
+        ("HTTP_PROXY", reqwest::Proxy::http),
+        ("HTTPS_PROXY", reqwest::Proxy::https),
+        ("ALL_PROXY", reqwest::Proxy::all),
+    ];
+    let mut proxies = Vec::new();
+    for (name, make) in kinds {
+        let Some(address) = variable(name) else { continue };
+        let proxy = make(address).map_err(|error| Error::Setup(format!("{name}: {}", innermost(&error))))?;
+        proxies.push(proxy.no_proxy(reqwest::NoProxy::from_string(&direct)));
+    }
+    Ok(proxies)
+}
+
 async fn http_client(endpoint: &Endpoint, options: &Options, resolver: &Resolver) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(&options.user_agent)
@@ -208,6 +231,9 @@ async fn http_client(endpoint: &Endpoint, options: &Options, resolver: &Resolver
         .pool_max_idle_per_host(options.max_connections)
         .tcp_nodelay(true)
         .dns_resolver(resolver.clone());
+    for proxy in proxies()? {
+        builder = builder.proxy(proxy);
+    }
     let (endpoint, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
     // Plain http needs the settings as well: redirects may lead to https.
     let tls = tokio::task::spawn_blocking(move || tls::config(&endpoint, &certs_dirs));
