@@ -355,8 +355,8 @@ async fn a_host_has_so_many_connections() {
 }
 
 #[tokio::test]
-async fn a_copy_within_one_host_does_not_wait_for_itself() {
-    // Uploads that are fed by downloads, all of them to one host with as few connections as there can be.
+async fn a_copy_between_two_names_of_one_registry() {
+    // With as few connections as there can be. Under one name it is in `uploads`.
     let home = Registry::start();
     let good = image(3, 6, 200_000);
     let fake = Fake::serve(good.clone(), |_| None).await;
