@@ -8,6 +8,14 @@ use std::collections::BTreeMap;
 use crate::container::{EmptyObject, GraphDriver, HealthConfig};
 use crate::json::is_default;
 
+/// Answer to `GET /distribution/NAME/json`: what a name is in its registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DistributionInspect {
+    pub descriptor: oci::Descriptor,
+    pub platforms: Vec<oci::Platform>,
+}
+
 /// Answer to `GET /images/NAME/json`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

@@ -24,6 +24,7 @@
 mod changes;
 mod commit;
 mod copy;
+mod distribution;
 pub mod hello;
 mod import;
 mod inspect;

@@ -80,13 +80,21 @@ struct Rule {
 
 impl Rule {
     fn fits(&self, operation: Operation, image: &Reference) -> bool {
-        let is = |pattern: &Option<String>, text| {
+        let is = |pattern: &Option<String>, text: &str| {
             pattern.as_ref().is_none_or(|pattern| oci::wildcard::matches(pattern, text))
         };
         self.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
-            && is(&self.registry, image.domain())
+            && self.registry.as_ref().is_none_or(|rule| is_registry(rule, image))
             && is(&self.repository, image.path())
     }
+}
+
+/// Is a rule about the registry of this image? Both may be spelled in many ways, and none of them leads around the rule.
+fn is_registry(rule: &str, image: &Reference) -> bool {
+    let (rule, registry) = (rule.to_ascii_lowercase(), image.registry());
+    oci::reference::canonical_registry(&rule) == registry
+        || oci::wildcard::matches(&rule, &registry)
+        || oci::wildcard::matches(&rule, &image.domain().to_ascii_lowercase())
 }
 
 impl Policy {
@@ -190,6 +198,42 @@ mod tests {
         assert_eq!(blocked(Operation::Push, "busybox").unwrap(), "rule \"no pushes to the hub\"");
         assert_eq!(blocked(Operation::Run, "somebody/else").unwrap(), "the default");
         assert_eq!(blocked(Operation::Run, "localhost:5000/library/x").unwrap(), "the default");
+    }
+
+    #[test]
+    fn no_spelling_leads_around_a_rule() {
+        let policy: Policy = toml::from_str(
+            r#"
+            [[rule]]
+            name = "the hub"
+            action = "block"
+            registry = "docker.io"
+            [[rule]]
+            name = "theirs"
+            action = "block"
+            registry = "GHCR.io:443"
+            [[rule]]
+            name = "all of theirs"
+            action = "block"
+            registry = "*.Example.com:80"
+            "#,
+        )
+        .unwrap();
+        for name in [
+            "busybox",
+            "registry-1.docker.io/library/busybox",
+            "INDEX.docker.io/library/busybox",
+            "docker.io:443/library/busybox",
+            "ghcr.io:443/x",
+            "GHCR.IO:443/x",
+            "ghcr.io/x",
+            "a.example.COM:80/x",
+        ] {
+            assert!(policy.blocked_by(Operation::Pull, &name.parse().unwrap()).is_some(), "{name}");
+        }
+        for name in ["ghcr.io:8443/x", "a.example.com/x", "quay.io/docker.io"] {
+            assert_eq!(policy.blocked_by(Operation::Pull, &name.parse().unwrap()), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,11 +1,19 @@
 //! Images through the engine: what dockerd answers, and what is left behind.
 
+#[path = "../../registry/tests/support/fake.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod fake;
+#[path = "../../registry/tests/support/image.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod image;
 #[path = "../../registry/tests/support/reference.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod reference;
 mod support;
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use api::Filters;
 use api::progress::Message;
@@ -253,5 +261,97 @@ async fn pruned() {
     assert_eq!(all.space_reclaimed, 6);
     assert_eq!(names(engine, "").await, ["busybox:latest"], "in use by {id}");
     assert_eq!(engine.image_prune(&Filters::default()).await.unwrap().images_deleted, None);
+    world.end().await;
+}
+
+/// A client that hangs up ends its pull, also one that has nothing to tell, and leaves nobody waiting for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_up_ends_the_pull() {
+    let world = World::new().await;
+    let good = image::image(1, 1, 300_000);
+    let (blob, body, tries) = (oci::Digest::of(&good.layers[0].blob), good.layers[0].blob.clone(), AtomicUsize::new(0));
+    let path = format!("blobs/{blob}");
+    let asked = path.clone();
+    // The first to ask gets some bytes, and then nothing for as long as the engine waits.
+    let fake = fake::Fake::serve(good, move |r| {
+        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| fake::Reply { stall: Some(200_000), ..fake::Reply::new(200, body.clone()) })
+    })
+    .await;
+    let pull = || {
+        let options = PullOptions { from_image: fake.name("a"), tag: "latest".into(), ..PullOptions::default() };
+        world.engine.image_pull(options)
+    };
+    let mut first = pull().await.unwrap();
+    while fake.count(&path) == 0 {
+        first.next().await.unwrap();
+    }
+    drop(first);
+    // Much less than the time after which a silent registry is given up.
+    let told = tokio::time::timeout(Duration::from_secs(15), async { statuses(pull().await).await }).await;
+    let told = told.expect("nobody has the layer's turn");
+    assert!(told.last().unwrap().starts_with("Status: Downloaded newer image"), "{told:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_name_is_in_its_registry() {
+    let world = World::new().await;
+    let good = image::image(1, 1, 10);
+    let manifest = good.manifest.clone();
+    let served = fake::Fake::serve(good.clone(), |r| {
+        (r.header("authorization") != "Bearer r0").then(|| {
+            fake::Reply::new(401, "")
+                .with("WWW-Authenticate", "Bearer realm=\"http://127.0.0.1:1/\",error=\"invalid_token\"")
+        })
+    })
+    .await;
+    let auth = |token: &str| api::auth::AuthConfig { registrytoken: token.into(), ..Default::default() };
+    for name in [served.name("a"), format!("{}@{}", served.name("a"), good.digest())] {
+        let found = world.engine.image_distribution(&name, &auth("r0")).await.unwrap();
+        let kind = oci::media_type::DOCKER_MANIFEST;
+        assert_eq!(found.descriptor, oci::Descriptor::new(kind, good.digest(), manifest.len() as u64));
+        assert_eq!(found.platforms, [oci::Platform { variant: None, ..oci::Platform::host() }]);
+    }
+    let refused = world.engine.image_distribution(&served.name("a"), &auth("r1")).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unauthorized);
+    let missing = world.engine.image_distribution(&served.name("a:no"), &auth("r0")).await.unwrap_err();
+    assert_eq!((missing.kind(), missing.message()), (Kind::NotFound, "manifest unknown: manifest unknown"));
+    assert_eq!(served.requests().iter().filter(|r| r.inside().starts_with("blobs/")).count(), 2, "configurations");
+
+    // The same token lets an image in.
+    let options =
+        PullOptions { from_image: served.name("a"), tag: "latest".into(), auth: auth("r0"), ..Default::default() };
+    let told = statuses(world.engine.image_pull(options).await).await;
+    assert!(told.last().unwrap().starts_with("Status: Downloaded newer image"), "{told:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn imported_from_a_url() {
+    let world = World::new().await;
+    let tar = archive("f", b"hello");
+    let web = fake::Fake::serve(image::image(1, 1, 1), move |r| match r.path.as_str() {
+        "/root.tar" => Some(fake::Reply::new(302, "").with("Location", "/there.tar")),
+        "/there.tar" => Some(fake::Reply::new(200, tar.clone())),
+        "/short.tar" => Some(fake::Reply { cut: Some(600), ..fake::Reply::new(200, tar.clone()) }),
+        _ => Some(fake::Reply::new(404, "")),
+    })
+    .await;
+    let import = |path: &str| {
+        // Without a scheme it is plain http.
+        let source = web.name(path);
+        let options = ImportOptions { source, repo: "web".into(), tag: "1".into(), ..ImportOptions::default() };
+        world.engine.image_import(options, body(&[]))
+    };
+    let told = statuses(import("root.tar").await).await;
+    assert_eq!(told[0], format!("Downloading from http://{}", web.name("root.tar")));
+    let inspected = world.engine.image_inspect("web:1").await.unwrap();
+    assert_eq!((told.last().unwrap(), inspected.size), (&inspected.id, 5));
+    assert_eq!(inspected.comment, format!("Imported from {}", web.name("root.tar")));
+    let error = import("none.tar").await.unwrap_err();
+    assert_eq!(error.message(), format!("bad response from \"http://{}\": 404 Not Found", web.name("none.tar")));
+    let told = statuses(import("short.tar").await).await;
+    assert!(told.last().unwrap().contains("unexpected EOF"), "{told:?}");
     world.end().await;
 }

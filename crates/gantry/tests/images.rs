@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::Engine;
+use support::{Engine, Terminal};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end().to_owned()
@@ -163,21 +163,12 @@ fn archives_of_other_tools() {
     assert_eq!(engine.ok(&["run", "--rm", "localhost:5000/zstd:1", "echo", "fine"]), "fine");
 }
 
-/// `login` with a helper program that keeps the password, `logout`, and a registry that wants both.
-#[test]
-fn credentials_of_a_helper() {
+/// A client whose passwords a helper program keeps: one entry, in the file that this returns.
+fn with_helper(engine: &Engine) -> String {
     use std::os::unix::fs::PermissionsExt;
-    let engine = Engine::start();
-    engine.import_busybox();
-    // The password is "secret".
-    let user = "me:$2b$04$Z0.hFHZ4bSlJAIghMwNPX.H6spHCJ8CvyFLU6yErUyW1L1vzHnBmG\n";
-    fs::write(engine.path("htpasswd"), user).expect("the registry's users");
-    let _registry = engine
-        .registry_with(&format!("auth: {{htpasswd: {{realm: x, path: {}}}}}\n", engine.path("htpasswd").display()));
     let client = engine.path("client");
     fs::create_dir_all(&client).expect("the client's folder");
     fs::write(client.join("config.json"), "{\"credsStore\": \"test\"}").expect("its configuration");
-    // Keeps one entry, and notes what it is asked for.
     let kept = engine.path("kept").display().to_string();
     let helper = engine.path("bin").join("docker-credential-test");
     fs::create_dir_all(engine.path("bin")).expect("a folder");
@@ -187,10 +178,32 @@ fn credentials_of_a_helper() {
     );
     fs::write(&helper, script).expect("the helper");
     fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).expect("its mode");
-    let gantry = |arguments: &[&str]| {
-        let path = format!("{}:{}", engine.path("bin").display(), std::env::var("PATH").unwrap_or_default());
-        engine.client_command(support::GANTRY).env("PATH", path).args(arguments).output().expect("gantry")
-    };
+    kept
+}
+
+/// A command of that client.
+fn beside_helper(engine: &Engine, arguments: &[&str]) -> Command {
+    let mut command = engine.client_command(support::GANTRY);
+    command.env("PATH", format!("{}:{}", engine.path("bin").display(), std::env::var("PATH").unwrap_or_default()));
+    command.args(arguments);
+    command
+}
+
+/// A registry that wants a password, which is "secret", of the user "me".
+fn guarded(engine: &Engine) -> support::Registry {
+    let user = "me:$2b$04$Z0.hFHZ4bSlJAIghMwNPX.H6spHCJ8CvyFLU6yErUyW1L1vzHnBmG\n";
+    fs::write(engine.path("htpasswd"), user).expect("the registry's users");
+    engine.registry_with(&format!("auth: {{htpasswd: {{realm: x, path: {}}}}}\n", engine.path("htpasswd").display()))
+}
+
+/// `login` with a helper program that keeps the password, `logout`, and a registry that wants both.
+#[test]
+fn credentials_of_a_helper() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    let _registry = guarded(&engine);
+    let kept = with_helper(&engine);
+    let gantry = |arguments: &[&str]| beside_helper(&engine, arguments).output().expect("gantry");
     engine.ok(&["tag", "busybox", "localhost:5000/a:1"]);
     assert!(refused(&gantry(&["push", "localhost:5000/a:1"])).contains("no basic auth credentials"));
     let wrong = refused(&gantry(&["login", "-u", "me", "-p", "wrong", "localhost:5000"]));
@@ -198,14 +211,70 @@ fn credentials_of_a_helper() {
     let login = gantry(&["login", "-u", "me", "-p", "secret", "localhost:5000"]);
     assert!(login.status.success() && text(&login.stdout).ends_with("Login Succeeded"), "{}", text(&login.stderr));
     assert!(fs::read_to_string(&kept).expect("what the helper keeps").contains("\"Secret\":\"secret\""));
-    let config = fs::read_to_string(client.join("config.json")).expect("the configuration");
+    let config = fs::read_to_string(engine.path("client").join("config.json")).expect("the configuration");
     assert!(config.contains("localhost:5000") && !config.contains("auth\":"), "{config}");
-    assert!(gantry(&["push", "-q", "localhost:5000/a:1"]).status.success());
+    let pushed = gantry(&["push", "-q", "localhost:5000/a:1"]);
+    assert!(pushed.status.success(), "{}", text(&pushed.stderr));
     assert!(gantry(&["image", "copy", "-q", "localhost:5000/a:1", "localhost:5000/b"]).status.success());
     assert!(gantry(&["pull", "-q", "localhost:5000/b:1"]).status.success());
     assert!(gantry(&["logout", "localhost:5000"]).status.success());
     assert!(!Path::new(&kept).exists());
     assert!(refused(&gantry(&["pull", "localhost:5000/a:1"])).contains("no basic auth credentials"));
+}
+
+/// When the password has changed, the user is asked for the new one.
+#[test]
+fn stored_credentials_that_no_longer_hold() {
+    let engine = Engine::start();
+    let _registry = guarded(&engine);
+    let kept = with_helper(&engine);
+    let login = beside_helper(&engine, &["login", "-u", "me", "-p", "secret", "localhost:5000"]).output();
+    assert!(login.expect("gantry").status.success());
+    let stored = fs::read_to_string(&kept).expect("what the helper keeps");
+    fs::write(&kept, stored.replace("\"secret\"", "\"old\"")).expect("an old password");
+    let mut terminal = Terminal::spawn(beside_helper(&engine, &["login", "localhost:5000"]));
+    terminal.expect("Authenticating with existing credentials...");
+    // So the engine says it of a registry without a token server, as Docker's does.
+    terminal.expect("Login did not succeed, error: Error response from daemon: login attempt to http://localhost:5000");
+    terminal.expect("Username (me): ");
+    terminal.send("\n");
+    terminal.expect("Password: ");
+    terminal.send("secret\n");
+    terminal.expect("Login Succeeded");
+    assert_eq!(terminal.wait(), 0);
+    assert!(fs::read_to_string(&kept).expect("what the helper keeps").contains("\"Secret\":\"secret\""));
+}
+
+/// What the registry has under a name, for those whom it tells.
+#[test]
+fn a_name_is_looked_up_at_its_registry() {
+    let engine = Engine::start();
+    engine.import_busybox();
+    let _registry = guarded(&engine);
+    with_helper(&engine);
+    for arguments in
+        [&["login", "-u", "me", "-p", "secret", "localhost:5000"][..], &["push", "-q", "localhost:5000/a:1"]]
+    {
+        engine.ok(&["tag", "busybox", "localhost:5000/a:1"]);
+        assert!(beside_helper(&engine, arguments).output().expect("gantry").status.success(), "{arguments:?}");
+    }
+    let ask = |auth: &str| {
+        let mut curl = engine.inside("curl");
+        curl.arg("-s").arg("--unix-socket").arg(engine.path("sock")).args(["-w", "\n%{http_code}", "-H"]);
+        curl.arg(format!("X-Registry-Auth: {auth}")).arg("http://engine/v1.45/distribution/localhost:5000/a:1/json");
+        text(&curl.output().expect("curl").stdout)
+    };
+    // {"username":"me","password":"secret"}
+    let told = ask("eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ==");
+    let (body, status) = told.rsplit_once('\n').expect("two lines");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {told}"));
+    assert_eq!((status, &body["Platforms"][0]["os"]), ("200", &serde_json::json!("linux")), "{told}");
+    let digest = body["Descriptor"]["digest"].as_str().expect("a digest");
+    let known = engine.ok(&["inspect", "-f", "{{.RepoDigests}}", "localhost:5000/a:1"]);
+    assert!(known.contains(digest), "{known}");
+    // {"username":"me","password":"wrong"}
+    let wrong = ask("eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJ3cm9uZyJ9");
+    assert!(wrong.ends_with("\n401"), "{wrong}");
 }
 
 /// A small disk: pulls and loads fail with the kernel's reason and leave nothing but what the next attempt goes on with.

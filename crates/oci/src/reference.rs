@@ -25,6 +25,8 @@ pub const DEFAULT_DOMAIN: &str = "docker.io";
 /// The tag that is meant when none is given.
 pub const DEFAULT_TAG: &str = "latest";
 const LEGACY_DOMAIN: &str = "index.docker.io";
+/// Where docker.io's registry answers.
+const DOCKER_HOSTS: [&str; 2] = [LEGACY_DOMAIN, "registry-1.docker.io"];
 const OFFICIAL_PREFIX: &str = "library/";
 /// Longest path, in bytes.
 const MAX_NAME: usize = 255;
@@ -106,6 +108,13 @@ impl Reference {
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
+    }
+
+    /// The registry whatever way it is spelled: in lower case, without a port that is the usual one, and `docker.io` for all
+    /// names that Docker's registry has. For rules about registries; requests go to [`Reference::domain`].
+    #[must_use]
+    pub fn registry(&self) -> String {
+        canonical_registry(&self.domain)
     }
 
     /// The repository inside the registry, `library/busybox`.
@@ -232,6 +241,15 @@ impl<'de> Deserialize<'de> for Reference {
     }
 }
 
+/// See [`Reference::registry`].
+#[must_use]
+pub fn canonical_registry(domain: &str) -> String {
+    let lower = domain.to_ascii_lowercase();
+    // Plain http has another usual port, and the host is the same.
+    let bare = lower.strip_suffix(":443").or_else(|| lower.strip_suffix(":80")).unwrap_or(&lower);
+    if DOCKER_HOSTS.contains(&bare) { DEFAULT_DOMAIN.to_owned() } else { bare.to_owned() }
+}
+
 /// Is this 64 lower case hex digits, the id of an image or a container without its algorithm?
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
@@ -347,6 +365,27 @@ mod tests {
         let both = Reference::parse_normalized(&format!("a:b@sha256:{HEX}")).unwrap();
         assert_eq!((both.tag(), both.digest().map(Digest::hex)), (Some("b"), Some(HEX)));
         assert_eq!(both.with_default_tag().familiar(), format!("a:b@sha256:{HEX}"));
+    }
+
+    #[test]
+    fn one_registry_has_many_spellings() {
+        for (typed, registry) in [
+            ("busybox", "docker.io"),
+            ("DOCKER.io/library/busybox", "docker.io"),
+            ("docker.io:443/library/busybox", "docker.io"),
+            ("Index.docker.io/library/busybox", "docker.io"),
+            ("registry-1.docker.io/library/busybox", "docker.io"),
+            ("Registry-1.docker.io:443/library/busybox", "docker.io"),
+            ("GHCR.IO/x", "ghcr.io"),
+            ("ghcr.io:443/x", "ghcr.io"),
+            ("ghcr.io:80/x", "ghcr.io"),
+            ("ghcr.io:8443/x", "ghcr.io:8443"),
+            ("localhost:5000/x", "localhost:5000"),
+            ("[FD00::443]/x", "[fd00::443]"),
+            ("[fd00::1]:443/x", "[fd00::1]"),
+        ] {
+            assert_eq!(Reference::parse_normalized(typed).unwrap().registry(), registry, "{typed}");
+        }
     }
 
     #[test]

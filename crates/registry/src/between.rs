@@ -6,7 +6,7 @@ use oci::{Platform, Reference};
 use crate::Client;
 use crate::copy::{Platforms, Pushing, Source, Tree, copy, parse};
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Sender, message};
+use crate::progress::{Progress, Sender, message, while_heard};
 use crate::push::Pushed;
 use crate::remote::resolve::Resolver;
 use crate::remote::{Actions, Credentials, Fetched, Remote, translate};
@@ -30,38 +30,49 @@ impl Client {
     /// Copies an image, or an index with everything below it. Blobs that both registries share are not sent: those of the
     /// same registry are mounted.
     pub async fn copy(&self, between: Between<'_>, progress: &Sender) -> Result<Pushed> {
+        while_heard(progress, self.copy_to_first(between, progress)).await
+    }
+
+    async fn copy_to_first(&self, between: Between<'_>, progress: &Sender) -> Result<Pushed> {
         let source = between.source.clone().with_default_tag();
         let destination = named_like(between.destination, &source)?;
         if source.familiar_name() == "scratch" || destination.familiar_name() == "scratch" {
             return Err(Error::Reserved);
         }
         let resolver = Resolver::default();
-        let to = self.reach(&destination, &resolver, between.destination_credentials).await?;
         let mut failure = Error::Task;
-        for endpoint in self.endpoints(source.domain(), &resolver, Actions::Pull).await? {
-            let is_mirror = endpoint.is_mirror;
-            let connected = self.connect(endpoint, &resolver, &source, between.source_credentials, Actions::Pull);
-            let error = match connected.await {
-                Ok(from) => match self.between(&from, &source, &to, &destination, between.platform, progress).await {
+        for endpoint in self.endpoints(destination.domain(), &resolver, Actions::PullPush).await? {
+            let credentials = between.destination_credentials;
+            failure = match self.connect(endpoint, &resolver, &destination, credentials, Actions::PullPush).await {
+                Ok(to) => match self.copy_from_first(&between, &source, &to, &destination, progress).await {
                     Ok(root) => return finish(&destination, root, progress).await,
-                    Err(error) if is_mirror && !error.is_local() => error,
+                    Err(error) if to.endpoint.is_mirror && !error.is_local() => error,
                     Err(error) => return Err(error),
                 },
                 Err(error) => error,
             };
-            failure = error;
         }
         Err(failure)
     }
 
-    /// The first endpoint of a registry that answers, to be pushed to.
-    async fn reach(&self, repository: &Reference, resolver: &Resolver, credentials: &Credentials) -> Result<Remote> {
+    async fn copy_from_first(
+        &self,
+        between: &Between<'_>,
+        source: &Reference,
+        to: &Remote,
+        destination: &Reference,
+        progress: &Sender,
+    ) -> Result<Fetched> {
+        let (resolver, platform) = (Resolver::default(), between.platform);
         let mut failure = Error::Task;
-        for endpoint in self.endpoints(repository.domain(), resolver, Actions::PullPush).await? {
-            match self.connect(endpoint, resolver, repository, credentials, Actions::PullPush).await {
-                Ok(remote) => return Ok(remote),
-                Err(error) => failure = error,
-            }
+        for endpoint in self.endpoints(source.domain(), &resolver, Actions::Pull).await? {
+            failure = match self.connect(endpoint, &resolver, source, between.source_credentials, Actions::Pull).await {
+                Ok(from) => match self.between(&from, source, to, destination, platform, progress).await {
+                    Err(error) if from.endpoint.is_mirror && !error.is_local() => error,
+                    done => return done,
+                },
+                Err(error) => error,
+            };
         }
         Err(failure)
     }

@@ -77,6 +77,14 @@ pub enum Error {
         /// The last failure.
         source: Box<Error>,
     },
+    /// The registry has too much to do, and says when it wants to be asked again.
+    #[error("{source}")]
+    Busy {
+        /// So long after its answer.
+        after: std::time::Duration,
+        /// Its answer.
+        source: Box<Error>,
+    },
     /// A blob is not what its digest says.
     #[error("filesystem layer verification failed for digest {0}")]
     LayerDigest(Digest),
@@ -215,7 +223,7 @@ impl Error {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Transport { transient, .. } => *transient,
-            Self::Body(_) | Self::Range { .. } => true,
+            Self::Body(_) | Self::Range { .. } | Self::Busy { .. } => true,
             Self::Status { status, .. } => *status >= 500,
             _ => false,
         }

@@ -23,6 +23,7 @@
 mod between;
 mod copy;
 mod error;
+mod inspect;
 mod load;
 mod offer;
 mod progress;
@@ -38,6 +39,7 @@ use std::time::Duration;
 
 pub use between::Between;
 pub use error::{Error, ErrorKind, RegistryError, RegistryErrors, Result};
+pub use inspect::Inspected;
 pub use load::Loaded;
 pub use offer::{Offer, OfferedDocument, offer};
 pub use progress::{LayerStatus, Progress, QUEUE, Sender};

@@ -2,7 +2,6 @@
 
 use std::io::Read;
 
-use oci::digest::Digest;
 use oci::{Platform, Reference};
 use store::{ImageId, Store};
 use tokio::sync::mpsc;
@@ -20,12 +19,15 @@ pub struct Loaded {
     pub image_id: ImageId,
     /// What it is called now.
     pub names: Vec<Reference>,
+    /// Which of these names other images had before.
+    pub replaced: Vec<(Reference, ImageId)>,
 }
 
 impl Client {
     /// Takes in the images of an archive, in whatever compression: Docker's own format of any age, or an OCI layout.
     ///
-    /// The archive is read on a blocking thread. `tell` hears there of each layer that came, with the length of its file.
+    /// The archive is read on a blocking thread. `tell` hears there how far each layer is: an id to show,
+    /// and so many bytes of so many.
     /// Of an index the image for `platform` (none: this machine's) is unpacked; all others are kept with it unless a
     /// platform was named.
     pub async fn load(
@@ -33,7 +35,7 @@ impl Client {
         store: &Store,
         archive: impl Read + Send + 'static,
         platform: Option<&Platform>,
-        tell: impl FnMut(&Digest, u64) + Send + 'static,
+        tell: impl FnMut(&str, u64, u64) + Send + 'static,
     ) -> Result<Vec<Loaded>> {
         let taken = store.clone();
         let layout = blocking(move || Layout::read(&taken, archive, tell)).await?;
@@ -74,9 +76,16 @@ impl Client {
                 }
                 _ => Vec::new(),
             };
+            let (known, names) = (store.clone(), image.names.clone());
+            let before = move || {
+                let named = |name: Reference| Ok(known.image_named(&name)?.map(|id| (name, id)));
+                names.into_iter().filter_map(|name| named(name).transpose()).collect::<Result<Vec<_>>>()
+            };
+            let mut replaced = blocking(before).await?;
             let (image_id, _) = images.register(placed, image.names.clone(), digests, documents).await?;
             drop(images.settle().await);
-            Ok(Loaded { image_id, names: image.names })
+            replaced.retain(|(_, id)| *id != image_id);
+            Ok(Loaded { image_id, names: image.names, replaced })
         };
         let drained = async { while events.recv().await.is_some() {} };
         tokio::join!(work, drained).0

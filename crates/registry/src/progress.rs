@@ -2,7 +2,7 @@
 //!
 //! Events go into a bounded queue. Changes of state wait for room in it, so none is lost; byte counts are only offered,
 //! at most every 100 ms, and dropped when the queue is full: a slow listener sees fewer of them.
-//! When the listener goes away, the operation ends with [`Error::Cancelled`].
+//! When the listener goes away, the operation ends with [`Error::Cancelled`], whatever it waits for ([`while_heard`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -141,6 +141,15 @@ pub type Sender = mpsc::Sender<Progress>;
 pub(crate) async fn message(sender: &Sender, id: &str, text: impl Into<String>) -> Result<()> {
     let event = Progress::Message { id: id.to_owned(), text: text.into() };
     sender.send(event).await.map_err(|_| Error::Cancelled)
+}
+
+/// Works as long as somebody listens.
+pub(crate) async fn while_heard<T>(sender: &Sender, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = sender.closed() => Err(Error::Cancelled),
+    }
 }
 
 /// The voice of one layer. Counting works from any thread.

@@ -8,7 +8,7 @@ use store::{ImageId, Store};
 use crate::copy::store::{Contents, Images, Nearby};
 use crate::copy::{Platforms, Source, Tree, check_is_image, copy, parse};
 use crate::error::{Error, Result};
-use crate::progress::{Sender, message};
+use crate::progress::{Sender, message, while_heard};
 use crate::remote::resolve::Resolver;
 use crate::remote::{Actions, Credentials, Fetched, Remote, translate};
 use crate::{Client, blocking};
@@ -80,7 +80,8 @@ impl Client {
         let mut failure = None;
         for endpoint in self.endpoints(reference.domain(), &resolver, Actions::Pull).await? {
             let is_mirror = endpoint.is_mirror;
-            let error = match self.connect(endpoint, &resolver, &reference, credentials, Actions::Pull).await {
+            let connecting = self.connect(endpoint, &resolver, &reference, credentials, Actions::Pull);
+            let error = match while_heard(progress, connecting).await {
                 Ok(remote) => {
                     let pull = Pull { client: self, remote: &remote, reference: &reference, store, progress };
                     match pull.run(wanted, extent).await {
@@ -89,6 +90,7 @@ impl Client {
                         Err(error) => return Err(translate(error, &reference)),
                     }
                 }
+                Err(error @ Error::Cancelled) => return Err(error),
                 Err(error) => error,
             };
             tracing::debug!(%error, %reference, "trying the next endpoint");
@@ -127,7 +129,7 @@ struct Pull<'a> {
 impl Pull<'_> {
     async fn run(&self, platform: &Platform, extent: Extent) -> Result<Pulled> {
         let source = Nearby { remote: self.remote, store: self.store };
-        let root = self.resolve(&source).await?;
+        let root = while_heard(self.progress, self.resolve(&source)).await?;
         let document = parse(&root)?;
         if let Document::Manifest(manifest) = &document {
             check_is_image(manifest)?;
@@ -166,10 +168,10 @@ impl Pull<'_> {
         extent: Extent,
     ) -> Result<(ImageId, bool)> {
         let digest = root.digest.clone();
-        let tree = Tree::read(source, root.clone(), document.clone(), Platforms::One(platform)).await?;
         let (options, flights) = (&self.client.options, &*self.client.flights);
         let images = Images::new(self.store, options, flights, self.progress);
         let work = async {
+            let tree = Tree::read(source, root.clone(), document.clone(), Platforms::One(platform)).await?;
             let placed = copy(source, &images, &tree).await?;
             let documents = match extent {
                 Extent::Image => Vec::new(),
@@ -183,7 +185,7 @@ impl Pull<'_> {
             let tags = if name.digest().is_some() { Vec::new() } else { vec![name.clone()] };
             images.register(placed, tags, vec![name.with_digest(digest)], documents).await
         };
-        let result = work.await;
+        let result = while_heard(self.progress, work).await;
         // The lease goes when nobody adds to it any more.
         drop(images.settle().await);
         result

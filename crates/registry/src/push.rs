@@ -13,7 +13,7 @@ use store::{ImageId, Store};
 use crate::copy::store::Stored;
 use crate::copy::{Image, Platforms, Pushing, Tree, copy};
 use crate::error::{Error, Result};
-use crate::progress::{Progress, Sender, message};
+use crate::progress::{Progress, Sender, message, while_heard};
 use crate::remote::resolve::Resolver;
 use crate::remote::{Actions, Credentials, Fetched, Remote};
 use crate::{Client, blocking};
@@ -50,6 +50,18 @@ impl Client {
         store: &Store,
         progress: &Sender,
     ) -> Result<Vec<Pushed>> {
+        let push = self.push_to_first(references, platform, credentials, store, progress);
+        while_heard(progress, push).await
+    }
+
+    async fn push_to_first(
+        &self,
+        references: &[Reference],
+        platform: Option<&Platform>,
+        credentials: &Credentials,
+        store: &Store,
+        progress: &Sender,
+    ) -> Result<Vec<Pushed>> {
         let Some(repository) = references.first().map(Reference::without_suffixes) else { return Ok(Vec::new()) };
         if repository.familiar_name() == "scratch" {
             return Err(Error::Reserved);
@@ -58,19 +70,31 @@ impl Client {
         let resolver = Resolver::default();
         let mut failure = Error::Task;
         for endpoint in self.endpoints(repository.domain(), &resolver, Actions::PullPush).await? {
-            match self.connect(endpoint, &resolver, &repository, credentials, Actions::PullPush).await {
-                Ok(remote) => {
-                    let mut pushed = Vec::new();
-                    for reference in references {
-                        let push = Push { client: self, remote: &remote, reference, platform, store, progress };
-                        pushed.push(push.run().await?);
-                    }
-                    return Ok(pushed);
-                }
-                Err(error) => failure = error,
-            }
+            failure = match self.connect(endpoint, &resolver, &repository, credentials, Actions::PullPush).await {
+                Ok(remote) => match self.push_to(&remote, references, platform, store, progress).await {
+                    Err(error) if remote.endpoint.is_mirror && !error.is_local() => error,
+                    done => return done,
+                },
+                Err(error) => error,
+            };
+            tracing::debug!(error = %failure, %repository, "trying the next endpoint");
         }
         Err(failure)
+    }
+
+    async fn push_to(
+        &self,
+        remote: &Remote,
+        references: &[Reference],
+        platform: Option<&Platform>,
+        store: &Store,
+        progress: &Sender,
+    ) -> Result<Vec<Pushed>> {
+        let mut pushed = Vec::new();
+        for reference in references {
+            pushed.push(Push { client: self, remote, reference, platform, store, progress }.run().await?);
+        }
+        Ok(pushed)
     }
 }
 

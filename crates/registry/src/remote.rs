@@ -34,7 +34,7 @@ use self::limit::Connections;
 use self::resolve::Resolver;
 pub use self::search::Hit;
 use self::transport::{Request, Response, Transport, transport};
-pub(crate) use self::upload::{Mount, Pieces, Session};
+pub(crate) use self::upload::{Mount, Pieces, Session, pieces};
 pub use self::upstream::{Upstream, UpstreamBlob};
 use crate::error::{Error, RegistryErrors, Result};
 use crate::{Client, Options};
@@ -100,7 +100,17 @@ impl Client {
         };
         let resolver = Resolver::default();
         let mut failure = Error::Auth(format!("no endpoints found for {server}"));
-        let endpoints = self.endpoints(domain, &resolver, Actions::PullPush).await?;
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        // Whatever they may be used for.
+        for actions in [Actions::Pull, Actions::PullPush] {
+            match self.endpoints(domain, &resolver, actions).await {
+                Ok(found) => {
+                    let known = endpoints.clone();
+                    endpoints.extend(found.into_iter().filter(|endpoint| !known.contains(endpoint)));
+                }
+                Err(error) => failure = error,
+            }
+        }
         // Mirrors are somebody else: what they think of the password says nothing, and they shall not see it.
         for endpoint in endpoints.into_iter().filter(|endpoint| !endpoint.is_mirror) {
             match self.login_at(endpoint, &resolver, credentials.clone()).await {
@@ -124,7 +134,7 @@ impl Client {
             Remote::connect(endpoint, &self.options, resolver, connections, nowhere, credentials, Actions::Pull)
                 .await?;
         let url = remote.endpoint.url("/")?;
-        let token = match remote.authorizer.identity_token(&remote.transport).await {
+        let token = match remote.authorizer.identity_token(&remote.transport, &self.options).await {
             Ok(token) => token,
             Err(error) => return Err(unauthorized(at(&Method::GET, &url, error))),
         };
@@ -164,15 +174,14 @@ impl Remote {
         let scopes = Mutex::new(scope.into_iter().collect());
         let authorizer = Authorizer::new(credentials);
         let remote = Self { endpoint, options: options.clone(), transport, authorizer, domain, path, scopes };
-        let ping = remote.transport.send(Request::new(Method::GET, remote.endpoint.url("/")?)).await?;
+        // One that does not answer is no registry, which is told at once: there may be another endpoint.
+        let ping = Request::new(Method::GET, remote.endpoint.url("/")?).single();
+        let ping = retry::patiently(options, ping, |request| remote.transport.send(request)).await?;
         // Whatever the status: a registry that answers is one, and the next request will tell what is wrong with it.
-        remote.authorizer.learn(ping.challenges());
+        if remote.endpoint.is_home(ping.url()) {
+            remote.authorizer.learn(ping.challenges());
+        }
         Ok(remote)
-    }
-
-    /// Asks for more rights with the next request: reading another repository, to mount its blobs.
-    fn also_pull(&self, path: &str) {
-        self.also(&format!("repository:{path}:pull"));
     }
 
     /// Asks for this scope as well with the next request.
@@ -188,34 +197,20 @@ impl Remote {
         self.endpoint.url(&format!("/{}/{rest}", self.path))
     }
 
-    /// Sends a request with authentication, as often as the registry asks for patience. A request whose body is a stream
-    /// is sent once.
+    /// Sends a request with authentication, as often as it takes within the limit.
     async fn send(&self, request: Request) -> Result<Response> {
-        let mut attempt = 1;
-        let Some(mut next) = request.repeated() else { return self.send_once(request).await };
-        loop {
-            let this = std::mem::replace(&mut next, request.repeated().ok_or(Error::Task)?);
-            let response = self.send_once(this).await?;
-            match retry::asked(&self.options, &response, attempt) {
-                Some(wait) if attempt < self.options.attempts => {
-                    tracing::debug!(status = %response.status(), url = %request.url, ?wait, "asked to come back later");
-                    drop(response);
-                    tokio::time::sleep(wait).await;
-                    attempt += 1;
-                }
-                _ => return Ok(response),
-            }
-        }
+        retry::patiently(&self.options, request, |request| self.send_once(request)).await
     }
 
     /// As [`Remote::send`], without patience. When credentials are refused, the registry's new challenge is answered
     /// once, if the request can be repeated: a token may have ended meanwhile.
     async fn send_once(&self, mut request: Request) -> Result<Response> {
         let again = request.repeated();
-        request.authorization = self.authorization(&request.method, &request.url).await?;
+        request.authorization = self.authorization(&request).await?;
         let used = request.authorization.clone();
         let response = self.transport.send(request).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        // Storage that a redirect or an upload leads to may refuse as well. It is not told who we are.
+        if response.status() != StatusCode::UNAUTHORIZED || !self.endpoint.is_home(response.url()) {
             return Ok(response);
         }
         let challenges = response.challenges();
@@ -228,26 +223,28 @@ impl Remote {
         }
         let Some(mut again) = again else { return Ok(response) };
         drop(response);
-        again.authorization = self.authorization(&again.method, &again.url).await?;
+        again.authorization = self.authorization(&again).await?;
         self.transport.send(again).await
     }
 
-    async fn authorization(&self, method: &Method, url: &Url) -> Result<Option<HeaderValue>> {
+    async fn authorization(&self, request: &Request) -> Result<Option<HeaderValue>> {
         // Uploads may go elsewhere: the registry said where, and its credentials are not for others.
-        if Url::parse(&self.endpoint.root).is_ok_and(|root| root.origin() != url.origin()) {
+        if !self.endpoint.is_home(&request.url) {
             return Ok(None);
         }
-        let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.authorizer.header(&self.transport, &scopes).await.map_err(|error| at(method, url, error))
+        let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        scopes.extend(request.scope.clone());
+        let header = self.authorizer.header(&self.transport, &self.options, &scopes).await;
+        header.map_err(|error| at(&request.method, &request.url, error))
     }
 }
 
-/// What authentication failed with is told of the request that needed it.
+/// A failure on the way to a token, as Docker tells it: of the request that needs one. It was tried often enough.
 fn at(method: &Method, url: &Url, error: Error) -> Error {
     match error {
         Error::Setup(_) | Error::Cancelled | Error::Task => error,
-        Error::Transport { problem, transient, .. } => transport(method, url, &problem, transient),
-        other => transport(method, url, &other.to_string(), other.is_transient()),
+        Error::Transport { problem, .. } => transport(method, url, &problem, false),
+        other => transport(method, url, &other.to_string(), false),
     }
 }
 

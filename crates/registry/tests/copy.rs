@@ -4,6 +4,7 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use oci::{Digest, Platform, media_type};
 use registry::{Between, Client, Credentials, Error, Options, Pushed, QUEUE};
@@ -164,7 +165,7 @@ async fn saved(store: &TestStore, name: &str, platform: Option<&str>) -> Result<
 
 async fn load(store: &TestStore, archive: Vec<u8>, platform: Option<&str>) -> Result<Vec<registry::Loaded>, Error> {
     let platform = platform.map(|text| Platform::parse(text).unwrap());
-    support::client().load(&store.store, std::io::Cursor::new(archive), platform.as_ref(), |_, _| {}).await
+    support::client().load(&store.store, std::io::Cursor::new(archive), platform.as_ref(), |_, _, _| {}).await
 }
 
 #[tokio::test]
@@ -200,6 +201,40 @@ async fn archives_hold_all_platforms() {
     let fourth = TestStore::new();
     assert_eq!(load(&fourth, single, Some("linux/s390x")).await.unwrap()[0].image_id.digest(), &expected);
     assert!(saved(&store, &name, Some("linux/riscv64")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_layer_that_begins_like_json() {
+    for name in ["[", "{x}"] {
+        let (made, store) = (from_layers(vec![layer(name, b"1")]), TestStore::new());
+        support::make(&store.store, &made, "a:1");
+        let archive = saved(&store, "a:1", None).await.unwrap();
+        let loaded = load(&TestStore::new(), archive, None).await.unwrap();
+        assert_eq!(loaded[0].image_id.digest(), &made.id());
+    }
+}
+
+#[tokio::test]
+async fn a_load_tells_how_far_it_is_and_what_it_renames() {
+    let (made, store) = (image(1, 1, 1_000_000), TestStore::new());
+    support::make(&store.store, &made, "a:1");
+    let archive = std::io::Cursor::new(saved(&store, "a:1", None).await.unwrap());
+    let other = TestStore::new();
+    support::make(&other.store, &image(2, 1, 10), "a:1");
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    let tell = move |id: &str, current, total| sink.lock().unwrap().push((id.to_owned(), current, total));
+    let client = support::client();
+    let loaded = client.load(&other.store, archive.clone(), None, tell).await.unwrap();
+    let replaced: Vec<_> = loaded[0].replaced.iter().map(|(name, id)| (name.familiar(), id.digest().clone())).collect();
+    assert_eq!(replaced, [("a:1".to_owned(), image(2, 1, 10).id())]);
+    let told = told.lock().unwrap().clone();
+    let (id, total) = (made.layers[0].diff_id.hex()[..12].to_owned(), made.layers[0].tar.len() as u64);
+    assert!(told.iter().all(|(of, current, all)| *of == id && current <= all && *all == total), "{told:?}");
+    assert!(told.first().unwrap().1 < total && told.is_sorted_by(|a, b| a.1 < b.1), "{told:?}");
+    assert_eq!(told.last().unwrap().1, total);
+    // Nothing is renamed when it is the same once more.
+    assert_eq!(client.load(&other.store, archive, None, |_, _, _| {}).await.unwrap()[0].replaced, []);
 }
 
 #[tokio::test]
@@ -247,7 +282,7 @@ async fn who_waits_for_a_layer_takes_over_when_the_first_fails() {
     })
     .await;
     let store = TestStore::new();
-    let patient = Client::new(Options { stall_timeout: std::time::Duration::from_secs(60), ..support::options() });
+    let patient = Client::new(Options { stall_timeout: Duration::from_secs(60), ..support::options() });
     let (name, first_store, first_client) = (fake.name("a"), store.store.clone(), patient.clone());
     let first =
         tokio::spawn(async move { pull_with(&first_client, &name, &first_store, &Credentials::Anonymous).await.0 });
@@ -264,6 +299,41 @@ async fn who_waits_for_a_layer_takes_over_when_the_first_fails() {
     assert_eq!(pulled.unwrap().image_id.digest(), &good.id());
     assert!(told.iter().any(|line| line.ends_with("Pull complete")));
     assert_eq!(fake.count(&blob), 2);
+}
+
+#[tokio::test]
+async fn who_does_not_listen_any_more_gives_the_layer_to_the_next() {
+    let good = image(1, 1, 300_000);
+    let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
+    let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
+    // The first to ask gets some bytes, and then nothing for ever.
+    let fake = Fake::serve(good.clone(), move |r| {
+        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) == 0)
+            .then(|| Reply { stall: Some(200_000), ..Reply::new(200, body.clone()) })
+    })
+    .await;
+    let store = TestStore::new();
+    let client = Client::new(Options { stall_timeout: Duration::from_secs(60), ..support::options() });
+    let (sender, events) = mpsc::channel(QUEUE);
+    let name = fake.name("a").parse().unwrap();
+    let pulling = client.pull(&name, None, &Credentials::Anonymous, &store.store, &sender);
+    let partial = store.store.root().join("blobs/partial").join(Digest::of(&good.layers[0].blob).hex());
+    let listening = async move {
+        // Until all bytes are here that come: from then on there is nothing to tell.
+        while std::fs::metadata(&partial).map_or(0, |found| found.len()) < 200_000 {
+            tokio::task::yield_now().await;
+        }
+        drop(events);
+    };
+    let both = async { tokio::join!(pulling, listening) };
+    let (pulled, ()) = tokio::time::timeout(Duration::from_secs(30), both).await.expect("before the stall ends it");
+    assert_eq!(pulled.unwrap_err().to_string(), "context canceled");
+    let (pulled, _) = pull_with(&client, &fake.name("a"), &store.store, &Credentials::Anonymous).await;
+    assert_eq!(pulled.unwrap().image_id.digest(), &good.id());
+    // The thread had ended before the next one had its turn: that went on with what was there.
+    let requests = fake.requests();
+    let ranges: Vec<&str> = requests.iter().filter(|r| r.inside() == blob).map(|r| r.header("range")).collect();
+    assert_eq!(ranges, ["", "bytes=200000-"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,8 +355,8 @@ async fn a_host_has_so_many_connections() {
 }
 
 #[tokio::test]
-async fn a_copy_within_one_host_does_not_wait_for_itself() {
-    // Uploads that are fed by downloads, all of them to one host with as few connections as there can be.
+async fn a_copy_between_two_names_of_one_registry() {
+    // With as few connections as there can be. Under one name it is in `uploads`.
     let home = Registry::start();
     let good = image(3, 6, 200_000);
     let fake = Fake::serve(good.clone(), |_| None).await;
@@ -441,24 +511,34 @@ async fn a_pull_goes_on_after_a_restart() {
 
 #[tokio::test]
 async fn what_is_left_of_a_pull_may_have_suffered() {
-    let good = image(1, 1, 1_000_000);
-    let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
-    let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
-    let fake = Fake::serve(good.clone(), move |r| {
-        (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) < 5)
-            .then(|| Reply { cut: Some(600_000), ..Reply::new(200, body.clone()) })
-    })
-    .await;
-    let mut store = TestStore::new();
-    assert!(pull(&fake.name("a"), &store.store).await.0.is_err());
-    store = store.reopened();
-    let partial = std::fs::read_dir(store.store.root().join("blobs/partial")).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = std::fs::read(&partial).unwrap();
-    bytes[300_000..310_000].fill(0);
-    std::fs::write(&partial, bytes).unwrap();
-    let before = fake.count(&blob);
-    pull(&fake.name("a"), &store.store).await.0.unwrap();
-    assert_eq!(fake.count(&blob), before + 2, "the rest first, then all of it");
+    let noise = support::image::noise(1, 1_000_000);
+    // What cannot be inflated, and what is no tar any more: nothing vouches for a layer that is not compressed.
+    for (layer, damage) in [(layer("f", &noise), 300_000..310_000), (support::image::Layer::plain("f", &noise), 0..10)]
+    {
+        let good = from_layers(vec![layer]);
+        let blob = format!("blobs/{}", Digest::of(&good.layers[0].blob));
+        let (asked, body, tries) = (blob.clone(), good.layers[0].blob.clone(), AtomicUsize::new(0));
+        let fake = Fake::serve(good.clone(), move |r| {
+            (r.inside() == asked && tries.fetch_add(1, Ordering::SeqCst) < 5)
+                .then(|| Reply { cut: Some(600_000), ..Reply::new(200, body.clone()) })
+        })
+        .await;
+        let mut store = TestStore::new();
+        assert!(pull(&fake.name("a"), &store.store).await.0.is_err());
+        store = store.reopened();
+        let mut partials = std::fs::read_dir(store.store.root().join("blobs/partial")).unwrap();
+        let partial = partials.next().unwrap().unwrap().path();
+        let mut bytes = std::fs::read(&partial).unwrap();
+        bytes[damage].fill(b'x');
+        std::fs::write(&partial, bytes).unwrap();
+        let before = fake.requests().len();
+        pull(&fake.name("a"), &store.store).await.0.unwrap();
+        // Whether the rest was asked for before the damage was seen is a matter of time.
+        let requests = fake.requests();
+        let ranges: Vec<&str> =
+            requests[before..].iter().filter(|r| r.inside() == blob).map(|r| r.header("range")).collect();
+        assert!(matches!(ranges[..], ["bytes=600000-", ""] | [""]), "{ranges:?}");
+    }
 }
 
 #[tokio::test]

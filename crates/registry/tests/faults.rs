@@ -219,7 +219,7 @@ async fn archives_that_lie() {
         }
         let archive = std::io::Cursor::new(builder.into_inner().unwrap());
         let store = TestStore::new();
-        let loaded = support::client().load(&store.store, archive, None, |_, _| {}).await;
+        let loaded = support::client().load(&store.store, archive, None, |_, _, _| {}).await;
         let error = loaded.unwrap_err().to_string();
         assert!(store.store.images().unwrap().is_empty());
         store.store.collect_garbage().unwrap();

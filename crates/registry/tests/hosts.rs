@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use registry::{Client, Credentials, Options};
-use support::fake::{Fake, Reply};
+use support::fake::{Fake, Reply, Request};
 use support::image::image;
 use support::{TestStore, pull_with};
 use tokio::net::{TcpListener, TcpStream};
@@ -65,9 +65,14 @@ async fn mirrors_of_any_registry_with_failover() {
     let good = image(1, 1, 1000);
     let broken =
         Fake::serve(good.clone(), |r| (r.path != "/v2/?ns=registry.invalid").then(|| Reply::new(500, ""))).await;
-    let pushes_only = Fake::serve(good.clone(), |_| None).await;
+    let pushes_only =
+        Fake::serve(good.clone(), |r| (r.method == "PUT").then(|| Reply::error(403, "DENIED", "not now"))).await;
     let mirror = Fake::serve(good.clone(), |_| None).await;
-    let server = Fake::serve(good.clone(), |_| None).await;
+    let server = Fake::serve(good.clone(), |r| {
+        (r.header("authorization") != "Basic dTpw")
+            .then(|| Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""))
+    })
+    .await;
     let dir = tempfile::tempdir().unwrap();
     let hosts = format!(
         "server = \"http://127.0.0.1:{}\"\n\
@@ -88,14 +93,35 @@ async fn mirrors_of_any_registry_with_failover() {
     assert!(seen.iter().all(|r| r.header("authorization").is_empty()), "a mirror is somebody else");
     assert!(seen.iter().all(|r| r.header("x-team") == "a" && r.path.contains("ns=registry.invalid")));
 
-    // A push goes to the registry itself, and to hosts that may be pushed to.
+    // A push goes to hosts that may be pushed to, and when those fail to the registry itself, which is told who asks.
+    let before = broken.requests().len();
     let name = format!("{NAME}/a:latest");
     let (sender, receiver) = tokio::sync::mpsc::channel(registry::QUEUE);
     let _told = support::lines(receiver);
-    let pushed = client.push(&[name.parse().unwrap()], &basic, &store.store, &sender).await;
-    assert!(pushed.is_err(), "these registries take nothing");
-    assert_eq!(mirror.requests().len(), seen.len());
-    assert!(!pushes_only.requests().is_empty() || !broken.requests().is_empty());
+    client.push(&[name.parse().unwrap()], &basic, &store.store, &sender).await.unwrap();
+    assert_eq!((broken.requests().len(), mirror.requests().len()), (before, seen.len()), "these are for pulls");
+    let puts =
+        |fake: &Fake| fake.requests().iter().filter(|r| r.method == "PUT").map(Request::line).collect::<Vec<_>>();
+    assert_eq!(puts(&pushes_only), ["PUT /v2/a/manifests/latest?ns=registry.invalid"]);
+    assert!(pushes_only.requests().iter().all(|r| r.header("authorization").is_empty()));
+    assert_eq!(puts(&server), ["PUT /v2/a/manifests/latest"]);
+
+    // A copy goes the same way.
+    let (from, to) = (mirror.name("a").parse().unwrap(), name.parse().unwrap());
+    let between = registry::Between {
+        source: &from,
+        destination: &to,
+        platform: None,
+        source_credentials: &Credentials::Anonymous,
+        destination_credentials: &basic,
+    };
+    client.copy(between, &sender).await.unwrap();
+    assert_eq!((puts(&pushes_only).len(), puts(&server).len()), (2, 2));
+
+    // Who logs in asks the registry, also where it may only be pulled from.
+    let hosts = format!("server = \"http://127.0.0.1:{}\"\ncapabilities = [\"pull\", \"resolve\"]\n", server.port);
+    let client = self::client(dir.path(), "pulls.invalid", &hosts);
+    assert_eq!(client.login("pulls.invalid", basic).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -449,3 +449,116 @@ async fn who_hangs_up_ends_the_pull() {
     assert!(pulled.is_err());
     assert_eq!(store.leftovers(), [""; 0]);
 }
+
+#[tokio::test]
+async fn only_the_registry_itself_says_how_to_prove_who_we_are() {
+    let good = image(1, 1, 1000);
+    let basic = Credentials::Basic { username: "u".into(), password: "p".into() };
+    let identity = Credentials::IdentityToken("i".into());
+    for credentials in [&basic, &identity] {
+        // Whatever it is asked for, it wants to know who we are, and says who may ask for it.
+        let elsewhere = Fake::serve(good.clone(), |r| {
+            let realm = format!("Bearer realm=\"http://{}/token\"", r.header("host"));
+            Some(match r.path.starts_with("/token") {
+                true => Reply::json(200, r#"{"token":"t0"}"#),
+                false => Reply::new(401, "").with("WWW-Authenticate", &realm),
+            })
+        })
+        .await;
+        let asks_nobody = |credentials: &Credentials| {
+            let asked = elsewhere.requests();
+            let is_silent =
+                |r: &support::fake::Request| !r.path.starts_with("/token") && r.header("authorization").is_empty();
+            let lines: Vec<String> = asked.iter().map(support::fake::Request::line).collect();
+            assert!(!asked.is_empty() && asked.iter().all(is_silent), "{credentials:?}: {lines:?}");
+        };
+        // Redirects of everything, from the first question on.
+        let port = elsewhere.port;
+        let leads_away = Fake::serve(good.clone(), move |r| {
+            Some(Reply::new(307, "").with("Location", &format!("http://127.0.0.1:{port}{}", r.path)))
+        })
+        .await;
+        let store = TestStore::new();
+        pull_with(&support::client(), &leads_away.name("a"), &store.store, credentials).await.0.unwrap_err();
+        asks_nobody(credentials);
+
+        // Uploads that go elsewhere.
+        let place = format!("http://127.0.0.1:{port}/uploads/1");
+        let uploads_away = Fake::serve(good.clone(), move |r| match r.method.as_str() {
+            "HEAD" => Some(Reply::new(404, "")),
+            "POST" => Some(Reply::new(202, "").with("Location", &place)),
+            _ => None,
+        })
+        .await;
+        let honest = Fake::serve(good.clone(), |_| None).await;
+        let id = pull(&honest.name("a"), &store.store).await.0.unwrap().image_id;
+        let name: oci::Reference = uploads_away.name("a:1").parse().unwrap();
+        store.store.image_tag(&name, &id).unwrap();
+        let (sender, receiver) = tokio::sync::mpsc::channel(registry::QUEUE);
+        let _told = support::lines(receiver);
+        support::client().push(&[name], credentials, &store.store, &sender).await.unwrap_err();
+        asks_nobody(credentials);
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_user_is_sent_as_it_is() {
+    let good = image(1, 1, 10);
+    let fake = Fake::serve(good.clone(), |r| {
+        (r.path != "/v2/" && r.header("authorization") != "Bearer r0")
+            .then(|| Reply::new(401, "").with("WWW-Authenticate", "Bearer realm=\"http://127.0.0.1:1/token\""))
+    })
+    .await;
+    let token = |text: &str| Credentials::RegistryToken(text.into());
+    let store = TestStore::new();
+    pull_with(&support::client(), &fake.name("a"), &store.store, &token("r0")).await.0.unwrap();
+    pull_with(&support::client(), &fake.name("a"), &TestStore::new().store, &token("r1")).await.0.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_manifest_that_stalls_or_breaks_off() {
+    let good = image(1, 1, 10);
+    for (stall, expected) in [(true, "i/o timeout"), (false, "unexpected EOF")] {
+        let bytes = good.manifest.clone();
+        let (error, _, fake) = failure(&good, move |r| {
+            let reply = Reply::new(200, bytes.clone()).with("Content-Type", oci::media_type::DOCKER_MANIFEST);
+            let reply = match stall {
+                true => Reply { stall: Some(20), ..reply },
+                false => Reply { cut: Some(20), ..reply },
+            };
+            (r.inside() == "manifests/latest").then_some(reply)
+        })
+        .await;
+        assert_eq!((error.to_string().as_str(), fake.count("manifests/latest")), (expected, 1));
+    }
+}
+
+/// A proxy is asked for everything but this host. Its address stands in the environment, which a process has once: so
+/// the test runs itself.
+#[tokio::test]
+async fn a_proxy_is_not_for_this_host() {
+    const INSIDE: &str = "GANTRY_TEST_BEHIND_PROXY";
+    let Ok(proxied) = std::env::var(INSIDE) else {
+        // Whoever is sent to the proxy is told so.
+        let proxy = Fake::serve(image(1, 1, 1), |_| Some(Reply::new(407, "the proxy"))).await;
+        let address = format!("http://127.0.0.1:{}", proxy.port);
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_proxy_is_not_for_this_host"]).env(INSIDE, "1").env("HTTP_PROXY", &address);
+        child.env_remove("NO_PROXY").env_remove("no_proxy").env_remove("http_proxy");
+        let output = child.output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let asked: Vec<String> = proxy.requests().iter().map(support::fake::Request::line).collect();
+        assert_eq!(asked, ["GET http://elsewhere.invalid/v2/"; 2], "the first question, and the login");
+        return;
+    };
+    assert_eq!(proxied, "1");
+    let fake = Fake::serve(image(1, 1, 10), |_| None).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let name = format!("{host}:{}/a", fake.port);
+        pull(&name, &TestStore::new().store).await.0.unwrap();
+    }
+    let insecure = vec!["elsewhere.invalid".to_owned()];
+    let client = registry::Client::new(registry::Options { insecure_registries: insecure, ..support::options() });
+    let error = client.login("elsewhere.invalid", Credentials::Anonymous).await.unwrap_err().to_string();
+    assert!(error.contains("407"), "{error}");
+}

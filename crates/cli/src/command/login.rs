@@ -1,5 +1,6 @@
 //! `docker login` and `docker logout`.
 
+use crate::client::Client;
 use crate::config::{Config, DEFAULT_REGISTRY, registry_key};
 use crate::error::Error;
 use crate::{Invocation, terminal};
@@ -37,15 +38,24 @@ pub(crate) async fn login(call: Invocation) -> Result<u8, Error> {
     let key = key(call.words.first());
     let mut config = call.config();
     let known = config.credentials(&key);
-    if user.is_empty() && password.is_empty() && !known.username.is_empty() && !known.password.is_empty() {
-        terminal::print("Authenticating with existing credentials...\n");
-        (user, password) = (known.username.clone(), known.password.clone());
-    } else if user.is_empty() || password.is_empty() {
-        (user, password) = ask(&key, &known, user, password)?;
-    }
-    let auth = AuthConfig { username: user, password, serveraddress: key.clone(), ..AuthConfig::default() };
     let client = call.client()?;
-    let answer: AuthResponse = client.post_json("/auth", &crate::client::Query::new(), &auth).await?;
+    let has_known = !known.username.is_empty() && !known.password.is_empty();
+    let stored = if user.is_empty() && password.is_empty() && has_known {
+        terminal::print("Authenticating with existing credentials...\n");
+        let attempt = authenticate(&client, &key, known.username.clone(), known.password.clone()).await;
+        attempt.inspect_err(|error| terminal::print_error(&no_longer_good(error))).ok()
+    } else {
+        None
+    };
+    let (auth, answer) = match stored {
+        Some(done) => done,
+        None => {
+            if user.is_empty() || password.is_empty() {
+                (user, password) = ask(&key, &known, user, password)?;
+            }
+            authenticate(&client, &key, user, password).await?
+        }
+    };
     let kept = if answer.identity_token.is_empty() {
         auth
     } else {
@@ -55,6 +65,26 @@ pub(crate) async fn login(call: Invocation) -> Result<u8, Error> {
     let status = if answer.status.is_empty() { "Login Succeeded" } else { &answer.status };
     terminal::print(&format!("{status}\n"));
     Ok(0)
+}
+
+/// Shows credentials to the registry. Returns them, and what the engine says.
+async fn authenticate(
+    client: &Client,
+    key: &str,
+    username: String,
+    password: String,
+) -> Result<(AuthConfig, AuthResponse), Error> {
+    let auth = AuthConfig { username, password, serveraddress: key.to_owned(), ..AuthConfig::default() };
+    let answer = client.post_json("/auth", &crate::client::Query::new(), &auth).await?;
+    Ok((auth, answer))
+}
+
+/// What is said of stored credentials that did not do, before the user is asked for others.
+fn no_longer_good(error: &Error) -> String {
+    match error {
+        Error::Daemon(refused) if refused.status == 401 => "Stored credentials invalid or expired\n".to_owned(),
+        other => format!("Login did not succeed, error: {other}\n"),
+    }
 }
 
 fn store(config: &mut Config, key: &str, auth: &AuthConfig) -> Result<(), Error> {

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use oci::reference::Reference;
 use serde_json::{Map, Value, json};
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::io::{self, Write};
+use std::process::{Command, Output, Stdio};
 
 /// The key of Docker Hub, which is no host name for historical reasons.
 pub(crate) const DEFAULT_REGISTRY: &str = "https://index.docker.io/v1/";
@@ -159,26 +159,37 @@ fn run(helper: &str, action: &str, input: &str) -> Result<String, Error> {
     if helper.contains('/') {
         return Err(failed(format!("{helper:?} is no name of a credential helper")));
     }
-    let start = || {
-        let mut child = Command::new(&program)
-            .arg(action)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        child.wait_with_output()
-    };
-    let output = start().map_err(|error| failed(format!("exec: \"{program}\": {}", reason(&error))))?;
+    let mut command = Command::new(&program);
+    let output =
+        talk(command.arg(action), input).map_err(|error| failed(format!("exec: \"{program}\": {}", reason(&error))))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() { Ok(text) } else { Err(failed(format!("{}, out: `{text}`", output.status))) }
+}
+
+/// Runs a program to its end with this on its standard input.
+fn talk(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // A program need not read what it has no use for; how it ended tells more.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written?,
+        }
+    }
+    child.wait_with_output()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_helper_that_does_not_read_what_it_is_told() {
+        // More than a pipe holds, so the program has ended before all of it is written.
+        let output = talk(Command::new("echo").arg("fine"), &"x".repeat(1 << 20)).unwrap();
+        assert!(output.status.success());
+        assert_eq!(output.stdout, b"fine\n");
+    }
 
     #[test]
     fn file_credentials() {

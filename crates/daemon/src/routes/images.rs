@@ -231,6 +231,8 @@ async fn commit(mut request: Request) -> Outcome<Reply> {
     reply::json(201, &request.engine.commit(options, config).await?)
 }
 
-async fn distribution(_: Request) -> Outcome<Reply> {
-    Err(Failure::new(501, "inspecting an image at its registry is not supported by this engine"))
+async fn distribution(request: Request) -> Outcome<Reply> {
+    // Bad credentials are none here as well.
+    let auth = AuthConfig::from_header(request.header(AUTH)).unwrap_or_default();
+    reply::json(200, &request.engine.image_distribution(&request.name, &auth).await?)
 }

@@ -5,7 +5,7 @@ use std::io;
 use api::progress::{Message, ProgressDetail};
 use bytes::Bytes;
 use futures_util::Stream;
-use oci::{Digest, Platform};
+use oci::Platform;
 
 use super::progress::{self, ProgressStream};
 use super::{LoadOptions, platform_of, upload};
@@ -24,17 +24,24 @@ impl Engine {
         progress::run(move |lines| async move {
             let (reader, feeding) = upload::reader(body);
             let told = (!options.quiet).then(|| lines.clone());
-            let tell = move |diff_id: &Digest, size: u64| {
+            let tell = move |id: &str, current: u64, total: u64| {
                 if let Some(lines) = &told {
-                    let number = i64::try_from(size).unwrap_or(i64::MAX);
-                    let id: String = diff_id.hex().chars().take(12).collect();
-                    lines.offer(Message::action(&id, "Loading layer", ProgressDetail::bytes(number, number)));
+                    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+                    let detail = ProgressDetail::bytes(number(current), number(total));
+                    lines.offer(Message::action(id, "Loading layer", detail));
                 }
             };
             let loading = engine.registry.load(&engine.store, reader, platform.as_ref(), tell);
             let (loaded, ()) = tokio::join!(loading, feeding);
             engine.has_grown();
             for image in loaded.map_err(progress::failure)? {
+                for (name, old) in &image.replaced {
+                    let text = format!(
+                        "The image {} already exists, renaming the old one with ID {old} to empty string\n",
+                        name.familiar()
+                    );
+                    lines.send(stream_line(text)).await?;
+                }
                 if image.names.is_empty() {
                     lines.send(stream_line(format!("Loaded image ID: {}\n", image.image_id))).await?;
                 }

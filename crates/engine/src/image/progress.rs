@@ -16,7 +16,8 @@ use crate::error::{Error, Kind, Result};
 /// Lines between the work and the connection.
 const QUEUE: usize = 64;
 
-/// Lines of a progress stream, in order. Dropping it ends the work at its next line.
+/// Lines of a progress stream, in order. Dropping it ends an operation of the registry client at once, and other work at
+/// its next line.
 #[derive(Debug)]
 pub struct ProgressStream {
     first: Option<Message>,
@@ -71,31 +72,28 @@ where
     Ok(ProgressStream { first, rest })
 }
 
-/// Runs an operation of the registry client, whose events become lines.
+/// Runs an operation of the registry client, whose events become lines. When nobody reads the lines any more, nobody
+/// hears the events either: that is how the operation is told to end, and it is waited for.
 pub(super) async fn relay<T, F>(lines: &Lines, operation: impl FnOnce(registry::Sender) -> F) -> Result<T>
 where
     F: Future<Output = registry::Result<T>>,
 {
     let (sender, mut events) = mpsc::channel(registry::QUEUE);
-    let operation = operation(sender);
-    let forward = async {
-        while let Some(event) = events.recv().await {
+    let forward = async move {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                // The work may have nothing to tell for long.
+                () = lines.0.closed() => return,
+            };
+            // The operation drops its end when it is done, so this ends with the last event.
+            let Some(event) = event else { return };
             if lines.send(line(event)).await.is_err() {
-                // Nobody listens: without its queue the operation ends as well.
                 return;
             }
         }
     };
-    tokio::pin!(forward);
-    tokio::pin!(operation);
-    let result = tokio::select! {
-        result = &mut operation => result,
-        () = &mut forward => {
-            return operation.await.map_err(failure);
-        }
-    };
-    // The operation has dropped its end, so this ends with the last event.
-    forward.await;
+    let (result, ()) = tokio::join!(operation(sender), forward);
     result.map_err(failure)
 }
 

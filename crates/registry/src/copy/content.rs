@@ -11,8 +11,8 @@ use super::Source;
 use crate::Options;
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus};
-use crate::remote::retry;
 use crate::remote::transport::Response;
+use crate::remote::{MAX_CONFIG, retry};
 
 /// Bytes read from the disk at once.
 const PIECE: usize = 256 << 10;
@@ -175,6 +175,31 @@ impl<'a, S: Source> Feed<'a, S> {
             None => Ok(None),
         }
     }
+}
+
+/// An image configuration, or what stands in its place in an artifact, however many times it has to be asked for within
+/// the limit.
+pub(super) async fn config<S: Source>(source: &S, options: &Options, config: &Descriptor) -> Result<Vec<u8>> {
+    let mut attempts = 1;
+    loop {
+        let error = match try_config(source, config).await {
+            Err(error) if error.is_transient() => error,
+            Err(error @ Error::ConfigDigest(_)) => return Err(error),
+            Err(error) => return Err(Error::Download { attempts, source: Box::new(error) }),
+            Ok(bytes) => return Ok(bytes),
+        };
+        if attempts >= options.attempts {
+            return Err(Error::Download { attempts, source: Box::new(error) });
+        }
+        tokio::time::sleep(retry::delay(options, attempts)).await;
+        attempts += 1;
+    }
+}
+
+async fn try_config<S: Source>(source: &S, config: &Descriptor) -> Result<Vec<u8>> {
+    let mut content = source.open(config, 0).await?;
+    let bytes = content.bytes("image configuration", MAX_CONFIG).await?;
+    if config.digest.verifies(&bytes) { Ok(bytes) } else { Err(Error::ConfigDigest(config.digest.clone())) }
 }
 
 /// Waits, and counts the seconds down as Docker does.

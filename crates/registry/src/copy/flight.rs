@@ -22,10 +22,12 @@ struct Flight {
     news: watch::Sender<Option<LayerStatus>>,
 }
 
-/// The right to do the work. Dropped, it goes to the next one.
+/// The right to do the work. It goes to the next one when the last copy is dropped: a thread that still works for an
+/// operation that was given up has one as well.
+#[derive(Clone)]
 pub(crate) struct Turn {
     flight: Arc<Flight>,
-    _turn: OwnedMutexGuard<()>,
+    _turn: Arc<OwnedMutexGuard<()>>,
     /// Did somebody else work before? Then there may be nothing left to do.
     pub(crate) waited: bool,
 }
@@ -35,14 +37,16 @@ impl Flights {
     pub(crate) async fn board(&self, key: String, progress: &LayerProgress) -> Result<Turn> {
         let flight = self.flight(key);
         if let Ok(turn) = Arc::clone(&flight.turn).try_lock_owned() {
-            return Ok(Turn { flight, _turn: turn, waited: false });
+            return Ok(Turn { flight, _turn: Arc::new(turn), waited: false });
         }
         let mut news = flight.news.subscribe();
         let turn = Arc::clone(&flight.turn).lock_owned();
         tokio::pin!(turn);
         loop {
             tokio::select! {
-                turn = &mut turn => return Ok(Turn { flight: Arc::clone(&flight), _turn: turn, waited: true }),
+                turn = &mut turn => {
+                    return Ok(Turn { flight: Arc::clone(&flight), _turn: Arc::new(turn), waited: true });
+                }
                 Ok(()) = news.changed() => {
                     let status = news.borrow_and_update().clone();
                     match status {

@@ -4,16 +4,16 @@ use oci::digest::Digest;
 use oci::{Descriptor, Manifest, media_type};
 use tokio::sync::mpsc;
 
-use super::content::{Feed, pause};
+use super::content::{self, Feed, pause};
 use super::flight::Flights;
 use super::{Choice, Content, Destination, Image, Layer, Made, Source, Tap, type_of};
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus, Sender};
-use crate::remote::{Fetched, Mount, Remote, Session, retry};
+use crate::remote::{Fetched, Mount, Pieces, Remote, Session, pieces, retry};
 
 /// Repositories that one blob is tried to be mounted from.
 const MAX_MOUNTS: usize = 3;
-/// Pieces between source and socket.
+/// Pieces between whoever makes a blob and its upload.
 const QUEUE: usize = 2;
 
 impl Source for Remote {
@@ -162,6 +162,7 @@ impl Pushing<'_> {
                 match self.remote.mount(&blob.digest, from).await? {
                     Mount::Mounted => return Ok(Mounted::From(Box::new(blob.clone()), from.clone())),
                     Mount::Upload(session) => begun = Some(session),
+                    Mount::Refused => {}
                 }
             }
         }
@@ -199,11 +200,11 @@ impl Pushing<'_> {
             Some(session) => session,
             None => self.remote.begin_upload().await.ok()?,
         };
-        let (sender, pieces) = mpsc::channel(QUEUE);
+        let (feeder, pieces) = pieces();
         let feeding = async move {
             let mut next = Some(first);
             while let Some(Made { bytes, position: (current, total) }) = next {
-                if sender.send(Ok(bytes)).await.is_err() {
+                if !feeder.send(bytes).await {
                     return;
                 }
                 progress.count(LayerStatus::Pushing { current, total });
@@ -216,6 +217,9 @@ impl Pushing<'_> {
             Ok(session) => Some(session),
             Err(error) => {
                 tracing::info!(%error, "upload of what is being made broke off");
+                if let Error::Busy { after, .. } = error {
+                    tokio::time::sleep(after).await;
+                }
                 self.remote.resume_upload(&session).await
             }
         }
@@ -223,11 +227,10 @@ impl Pushing<'_> {
 
     /// Sends an image configuration, or what stands in its place in an artifact.
     async fn config<S: Source>(&self, source: &S, config: &Descriptor) -> Result<()> {
-        let mut content = source.open(config, 0).await?;
-        let bytes = content.bytes("image configuration", crate::remote::MAX_CONFIG).await?;
-        if !config.digest.verifies(&bytes) {
-            return Err(Error::ConfigDigest(config.digest.clone()));
-        }
+        let bytes = content::config(source, &self.remote.options, config).await.map_err(|error| match error {
+            Error::Download { source, .. } => *source,
+            other => other,
+        })?;
         self.remote.put_bytes(&config.digest, bytes).await
     }
 
@@ -263,7 +266,11 @@ impl Pushing<'_> {
                 return Err(error);
             }
             tracing::info!(%error, blob = %blob.digest, "upload broke off");
-            pause(progress, retry::delay(options, attempts)).await?;
+            let wait = match error {
+                Error::Busy { after, .. } => after,
+                _ => retry::delay(options, attempts),
+            };
+            pause(progress, wait).await?;
             attempts += 1;
             begun = self.remote.resume_upload(&session).await;
         }
@@ -278,20 +285,22 @@ impl Pushing<'_> {
         in_chunks: bool,
         progress: &LayerProgress,
     ) -> Result<()> {
-        let mut feed = Feed::new(source, &self.remote.options, blob, progress, session.offset);
         if session.offset == 0 && !in_chunks {
+            let mut feed = Feed::new(source, &self.remote.options, blob, progress, 0);
             let sent = |pieces| self.remote.put_whole(session, &blob.digest, blob.size, pieces);
             return pump(&mut feed, blob.size, progress, sent).await;
         }
         while session.offset < blob.size {
             let left = blob.size - session.offset;
             let length = if in_chunks { left.min(session.chunk()) } else { left };
-            if feed.offset != session.offset {
-                // The registry kept less of the last piece than it was sent.
-                feed = Feed::new(source, &self.remote.options, blob, progress, session.offset);
-            }
-            let here = session.clone();
+            // Opened anew for each request: a source that stays open keeps a place at its host, which may be this one.
+            let mut feed = Feed::new(source, &self.remote.options, blob, progress, session.offset);
+            let (before, here) = (session.offset, session.clone());
             session = pump(&mut feed, length, progress, |pieces| self.remote.patch(here, Some(length), pieces)).await?;
+            // It may keep less than it was sent, but not nothing.
+            if session.offset <= before {
+                return Err(Error::Body(format!("the registry keeps nothing behind byte {before} of {}", blob.digest)));
+            }
         }
         self.remote.finish_upload(&session, &blob.digest).await
     }
@@ -302,27 +311,27 @@ async fn pump<S: Source, T, F>(
     feed: &mut Feed<'_, S>,
     length: u64,
     progress: &LayerProgress,
-    request: impl FnOnce(crate::remote::Pieces) -> F,
+    request: impl FnOnce(Pieces) -> F,
 ) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let (sender, pieces) = mpsc::channel(QUEUE);
+    let (mut feeder, pieces) = pieces();
     let sending = request(pieces);
     let feeding = async {
-        let mut left = length;
+        let mut left = if feeder.is_wanted().await { length } else { 0 };
         while left > 0 {
             // A blob that ends before its descriptor says is not that blob.
             let piece = feed.next(left).await?.ok_or_else(|| feed.mismatch())?;
             left -= piece.len() as u64;
             let (current, total) = feed.position();
-            if sender.send(Ok(piece)).await.is_err() {
+            if !feeder.send(piece).await {
                 // The request has ended, and says why.
                 break;
             }
             progress.count(LayerStatus::Pushing { current, total });
         }
-        drop(sender);
+        drop(feeder);
         Ok::<(), Error>(())
     };
     tokio::pin!(sending, feeding);

@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Source;
 use super::content::Feed;
+use super::flight::Turn;
 use crate::Options;
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus};
@@ -51,7 +52,8 @@ struct Arrival<'a> {
     blob: &'a Descriptor,
     /// None: only the blob is wanted.
     diff_id: Option<&'a Digest>,
-    /// Dropped when the thread has ended.
+    /// Both are dropped when the thread has ended.
+    turn: Turn,
     alive: mpsc::Sender<()>,
 }
 
@@ -62,10 +64,8 @@ impl Arrival<'_> {
         let landed = self.attempt(source, progress, &mut begun_at).await;
         match landed {
             // What an earlier attempt left here may have suffered when the machine stopped. It is gone now.
-            Err(Error::LayerDigest(_) | Error::LayerMismatch | Error::Layer(store::Error::Decompress(_)))
-                if begun_at > 0 =>
-            {
-                tracing::info!(blob = %self.blob.digest, begun_at, "what was left of a download was bad");
+            Err(error) if begun_at > 0 && is_of_content(&error) => {
+                tracing::info!(%error, blob = %self.blob.digest, begun_at, "what was left of a download was bad");
                 self.attempt(source, progress, &mut begun_at).await
             }
             other => other,
@@ -77,11 +77,12 @@ impl Arrival<'_> {
     async fn attempt<S: Source>(&self, source: &S, progress: &LayerProgress, begun_at: &mut u64) -> Result<()> {
         let (pieces, queue) = mpsc::channel(QUEUE);
         let (begun, offset) = oneshot::channel();
-        let (store, lease, alive) = (self.store.clone(), self.lease.clone(), self.alive.clone());
+        let (store, lease) = (self.store.clone(), self.lease.clone());
+        let (turn, alive) = (self.turn.clone(), self.alive.clone());
         let (blob, diff_id) = (self.blob.clone(), self.diff_id.cloned());
         let thread = tokio::task::spawn_blocking(move || {
             let taken = take_in(&store, &lease, &blob, diff_id.as_ref(), begun, queue);
-            drop((lease, alive));
+            drop((lease, turn, alive));
             taken
         });
         let sent = match offset.await {
@@ -185,6 +186,26 @@ impl Ingest {
             Self::Layer(layer) => layer.finish().map(drop).map_err(failed),
             Self::Blob(ingest) => ingest.finish().map(drop).map_err(failed),
         }
+    }
+}
+
+/// Is this the fault of the bytes? Damage may look like anything, but not like a disk that is full or broken.
+fn is_of_content(error: &Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    match error {
+        Error::LayerDigest(_) | Error::LayerMismatch => true,
+        Error::Layer(store::Error::Entry { source, .. }) => {
+            !matches!(source.kind(), Kind::StorageFull | Kind::QuotaExceeded | Kind::ReadOnlyFilesystem)
+        }
+        Error::Layer(error) => !matches!(
+            error,
+            store::Error::File { .. }
+                | store::Error::Write(_)
+                | store::Error::Database(_)
+                | store::Error::Record { .. }
+                | store::Error::Thread
+        ),
+        _ => false,
     }
 }
 

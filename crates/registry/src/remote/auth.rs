@@ -21,7 +21,9 @@ use tokio::sync::Semaphore;
 
 use super::challenge::Challenge;
 use super::endpoint::Trust;
+use super::retry;
 use super::transport::{Request, Transport, transport as failed};
+use crate::Options;
 use crate::error::{Error, Result};
 
 /// Of a token server's answer, in bytes.
@@ -110,13 +112,18 @@ impl Authorizer {
     }
 
     /// The header for a request with these scopes (`repository:a/b:pull`); none when nothing was asked for.
-    pub(crate) async fn header(&self, transport: &Transport, scopes: &[String]) -> Result<Option<HeaderValue>> {
+    pub(crate) async fn header(
+        &self,
+        transport: &Transport,
+        options: &Options,
+        scopes: &[String],
+    ) -> Result<Option<HeaderValue>> {
         if let Credentials::RegistryToken(token) = &self.credentials {
             return bearer(token).map(Some);
         }
         let challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(challenge) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
-            return self.token(transport, challenge, scopes).await.map(Some);
+            return self.token(transport, options, challenge, scopes).await.map(Some);
         }
         if challenges.iter().any(|challenge| challenge.scheme == "basic") {
             return match &self.credentials {
@@ -127,7 +134,13 @@ impl Authorizer {
         Ok(None)
     }
 
-    async fn token(&self, transport: &Transport, challenge: &Challenge, scopes: &[String]) -> Result<HeaderValue> {
+    async fn token(
+        &self,
+        transport: &Transport,
+        options: &Options,
+        challenge: &Challenge,
+        scopes: &[String],
+    ) -> Result<HeaderValue> {
         let key = scopes.join(" ");
         if let Some(known) = self.known(&key) {
             return Ok(known);
@@ -136,7 +149,7 @@ impl Authorizer {
         if let Some(known) = self.known(&key) {
             return Ok(known);
         }
-        let answer = self.fetch(transport, challenge, scopes, false).await?;
+        let answer = self.fetch(transport, options, challenge, scopes, false).await?;
         let text = answer.token.or(answer.access_token).unwrap_or_default();
         if text.is_empty() {
             return Err(Error::Auth("authorization server did not include a token in the response".into()));
@@ -154,17 +167,18 @@ impl Authorizer {
     }
 
     /// For `login`: asks for a token that stands for the password from now on. `None` where there is no token server.
-    pub(crate) async fn identity_token(&self, transport: &Transport) -> Result<Option<String>> {
+    pub(crate) async fn identity_token(&self, transport: &Transport, options: &Options) -> Result<Option<String>> {
         let challenges = self.challenges.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(challenge) = challenges.iter().find(|challenge| challenge.scheme == "bearer") else {
             return Ok(None);
         };
-        Ok(self.fetch(transport, challenge, &[], true).await?.refresh_token.filter(|token| !token.is_empty()))
+        Ok(self.fetch(transport, options, challenge, &[], true).await?.refresh_token.filter(|token| !token.is_empty()))
     }
 
     async fn fetch(
         &self,
         transport: &Transport,
+        options: &Options,
         challenge: &Challenge,
         scopes: &[String],
         offline: bool,
@@ -180,7 +194,7 @@ impl Authorizer {
             credentials => ask(url, challenge, scopes, credentials, offline)?,
         };
         let shown = (request.method.clone(), request.url.clone());
-        let response = transport.send(request).await?.success().await?;
+        let response = retry::patiently(options, request, |request| transport.send(request)).await?.success().await?;
         let body = response.bytes("token", MAX_TOKEN).await?;
         serde_json::from_slice(&body)
             .map_err(|error| failed(&shown.0, &shown.1, &format!("unable to decode token response: {error}"), false))

@@ -82,6 +82,18 @@ impl Endpoint {
         self.root.starts_with("https:")
     }
 
+    /// Is this URL at the endpoint's own host? Its credentials are for nobody else, and nobody else says how to prove them.
+    pub(crate) fn is_home(&self, url: &Url) -> bool {
+        Url::parse(&self.root).is_ok_and(|root| root.origin() == url.origin())
+    }
+
+    /// Is this URL below the endpoint's root, and so one of its own?
+    pub(crate) fn covers(&self, url: &Url) -> bool {
+        let Ok(root) = Url::parse(&self.root) else { return false };
+        let below = url.path().strip_prefix(root.path().trim_end_matches('/'));
+        root.origin() == url.origin() && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// A URL of the protocol: `/`, `/library/busybox/manifests/latest`.
     pub(crate) fn url(&self, path: &str) -> Result<Url> {
         let text = format!("{}{path}", self.root);
@@ -230,6 +242,27 @@ mod tests {
         let base = |e: &Endpoint| e.root.trim_end_matches("/v2").to_owned();
         let mark = |e: &Endpoint| format!("{}{}", base(e), if e.trust == Trust::Verified { "+" } else { "" });
         found.iter().map(mark).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_belongs_to_an_endpoint() {
+        let covers = |base: &str, url: &str| Endpoint::new(base, Trust::Verified).covers(&Url::parse(url).unwrap());
+        for (base, url) in [
+            ("https://Mirror.example:443", "https://mirror.example/v2/"),
+            ("https://mirror.example", "https://MIRROR.example:443/v2/a/tags/list?n=1"),
+            ("http://[::1]:80", "http://[0:0::1]/v2"),
+        ] {
+            assert!(covers(base, url), "{base} {url}");
+        }
+        for (base, url) in [
+            ("https://mirror.example", "https://mirror.example.evil.net/v2/"),
+            ("https://mirror.example/v2", "https://mirror.example/v2x/v2/"),
+            ("https://mirror.example", "https://mirror.example/v22/"),
+            ("https://mirror.example", "http://mirror.example/v2/"),
+            ("https://mirror.example", "https://mirror.example:444/v2/"),
+        ] {
+            assert!(!covers(base, url), "{base} {url}");
+        }
     }
 
     #[tokio::test]

@@ -6,8 +6,8 @@ use reqwest::header::{ACCEPT, HeaderValue, RANGE};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::Remote;
 use super::transport::{Request, Response, go_json_error, transport};
+use super::{Remote, retry};
 use crate::error::{Error, Result};
 
 /// Of an image configuration, in bytes.
@@ -34,7 +34,7 @@ pub(crate) struct Body {
 impl Remote {
     /// The digest of a tag, without its manifest; none when the registry does not say.
     pub(crate) async fn digest_of(&self, tag: &str) -> Result<Option<Digest>> {
-        let request = accepting(Request::new(Method::HEAD, self.repository_url(&format!("manifests/{tag}"))?));
+        let request = accepting(Request::new(Method::HEAD, self.repository_url(&format!("manifests/{tag}"))?)).single();
         let response = self.send(request).await?;
         let digest = response.header("docker-content-digest").parse().ok();
         Ok(digest.filter(|_| response.status().is_success()))
@@ -47,9 +47,26 @@ impl Remote {
     }
 
     /// A manifest or index by tag or digest, verified against the digest (or the one that the registry names).
+    ///
+    /// By a tag, which is how most operations begin, a failure is told at once, as Docker does.
     pub(crate) async fn manifest(&self, tag: &str, expected: Option<&Digest>) -> Result<Fetched> {
+        let mut attempt = 1;
+        loop {
+            let error = match self.try_manifest(tag, expected).await {
+                // A request that fails is tried again where it is sent.
+                Err(error @ Error::Body(_)) if expected.is_some() && attempt < self.options.attempts => error,
+                done => return done,
+            };
+            tracing::info!(%error, "document broke off");
+            tokio::time::sleep(retry::delay(&self.options, attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn try_manifest(&self, tag: &str, expected: Option<&Digest>) -> Result<Fetched> {
         let name = expected.map_or(tag, Digest::as_str);
-        let request = accepting(Request::new(Method::GET, self.repository_url(&format!("manifests/{name}"))?));
+        let mut request = accepting(Request::new(Method::GET, self.repository_url(&format!("manifests/{name}"))?));
+        request.is_single = expected.is_none();
         // Failures to reach the registry are told of the request that Docker makes first.
         let response = self.send(request).await.map_err(|error| as_head(error, expected.is_none()))?;
         let response = response.success().await?;
@@ -67,7 +84,8 @@ impl Remote {
 
     /// A blob of this length from this byte on.
     pub(crate) async fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Body> {
-        let mut request = Request::new(Method::GET, self.repository_url(&format!("blobs/{digest}"))?);
+        // Whoever wants a blob goes on where it ended.
+        let mut request = Request::new(Method::GET, self.repository_url(&format!("blobs/{digest}"))?).single();
         if offset > 0 {
             let range = HeaderValue::try_from(format!("bytes={offset}-")).map_err(|_| Error::Task)?;
             request = request.header(RANGE, range);

@@ -5,7 +5,7 @@
 //!
 //! server = "https://registry-1.docker.io"             the registry itself; the usual place if it is missing
 //! [host."https://mirror.example:5000"]                tried before it, in the order of the file
-//!   capabilities = ["pull", "resolve"]                what it is asked for; everything if it is missing
+//!   capabilities = ["pull", "resolve"]                what it is asked for; these two if it is missing, also "push"
 //!   ca = "mirror.pem"                                 one file or several, from this directory
 //!   client = [["client.pem", "client.key"]]           what is shown to it
 //!   skip_verify = false
@@ -60,11 +60,13 @@ enum Capability {
 
 impl Host {
     /// Is it of use for this? A pull begins with a tag as often as not, so a host that cannot resolve is left out of it.
+    /// To be asked instead of the registry is one thing, to be pushed to in its place another: that has to be said.
     pub(super) fn can(&self, actions: Actions) -> bool {
-        let has = |wanted| self.capabilities.is_empty() || self.capabilities.contains(&wanted);
+        let is_silent = self.capabilities.is_empty();
+        let has = |wanted| self.capabilities.contains(&wanted);
         match actions {
-            Actions::Pull => has(Capability::Pull) && has(Capability::Resolve),
-            Actions::PullPush => has(Capability::Push),
+            Actions::Pull => is_silent || has(Capability::Pull) && has(Capability::Resolve),
+            Actions::PullPush => has(Capability::Push) || is_silent && !self.endpoint.is_mirror,
         }
     }
 }
@@ -299,7 +301,7 @@ capabilities = ["push"]
         );
         let [first, second, third] = hosts.mirrors.as_slice() else { panic!("three") };
         assert!(first.can(Actions::Pull) && !first.can(Actions::PullPush));
-        assert!(second.can(Actions::Pull) && second.can(Actions::PullPush));
+        assert!(second.can(Actions::Pull) && !second.can(Actions::PullPush), "nobody said that it takes pushes");
         assert!(!third.can(Actions::Pull) && third.can(Actions::PullPush) && !third.endpoint.is_mirror);
         assert_eq!(first.endpoint.trust, Trust::Unverified);
         let identity = |host: &Host| host.endpoint.certificates.identity.clone().unwrap();
@@ -310,6 +312,7 @@ capabilities = ["push"]
         let url = second.endpoint.url("/x/blobs/y").unwrap();
         assert_eq!(url.as_str(), "https://a.example/team/v2/x/blobs/y?ns=registry.example");
         let server = hosts.server.unwrap();
+        assert!(server.can(Actions::Pull) && server.can(Actions::PullPush));
         assert_eq!(server.endpoint.certificates.authorities, [PathBuf::from("/d/own.pem")]);
     }
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::transport::Response;
+use super::transport::{Request, Response};
 use crate::Options;
+use crate::error::{Error, Result};
 
 /// No delay of ours is longer.
 const MAX_DELAY: Duration = Duration::from_secs(20);
@@ -30,9 +31,39 @@ fn jitter(cap: Duration) -> Duration {
     cap.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
+/// Sends a request as often as its server asks for patience, and unless it is single as often as it fails in a way that may
+/// get better, all within the limit. A request whose body is a stream is sent once.
+pub(super) async fn patiently<F>(options: &Options, request: Request, send: impl Fn(Request) -> F) -> Result<Response>
+where
+    F: Future<Output = Result<Response>>,
+{
+    let copy = || request.repeated().map(|copy| Request { authorization: request.authorization.clone(), ..copy });
+    let Some(mut next) = copy() else { return send(request).await };
+    let mut attempt = 1;
+    loop {
+        let outcome = send(next).await;
+        let wait = match &outcome {
+            Ok(response) => after(options, response, attempt, request.is_single),
+            Err(error) => (!request.is_single && error.is_transient()).then(|| delay(options, attempt)),
+        };
+        let Some(wait) = wait.filter(|_| attempt < options.attempts) else { return outcome };
+        tracing::debug!(url = %request.url, attempt, ?wait, "trying again later");
+        // An answer that is not read keeps its place at the host.
+        drop(outcome);
+        tokio::time::sleep(wait).await;
+        attempt += 1;
+        next = copy().ok_or(Error::Task)?;
+    }
+}
+
 /// How long a server that has too much to do wants us to wait; none when this answer is no such request, or asks for
 /// more than is reasonable.
 pub(super) fn asked(options: &Options, response: &Response, attempt: u32) -> Option<Duration> {
+    after(options, response, attempt, true)
+}
+
+/// As [`asked`], and how long to wait after a failure of the server.
+fn after(options: &Options, response: &Response, attempt: u32, is_single: bool) -> Option<Duration> {
     let after = retry_after(response.header("retry-after"), jiff::Timestamp::now());
     let wait = match (response.status(), after) {
         (StatusCode::TOO_MANY_REQUESTS, None) => delay(options, attempt),
@@ -40,6 +71,7 @@ pub(super) fn asked(options: &Options, response: &Response, attempt: u32) -> Opt
             // Everybody was told the same time: come a little later than that.
             after.saturating_add(delay(options, 1))
         }
+        (status, _) if !is_single && matches!(status.as_u16(), 500 | 502 | 503 | 504) => delay(options, attempt),
         _ => return None,
     };
     (wait <= MAX_RETRY_AFTER + MAX_DELAY).then_some(wait)

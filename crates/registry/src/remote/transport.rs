@@ -32,14 +32,12 @@ pub(crate) struct Transport {
     client: Arc<reqwest::Client>,
     resolver: Resolver,
     connections: Arc<Connections>,
-    /// Further headers, for the endpoint's own host.
-    headers: HeaderMap,
-    root: String,
+    /// Its headers are for its own URLs.
+    endpoint: Endpoint,
     /// No byte for so long means that the other side is gone.
     stall: Duration,
     /// Answers to small requests must begin within this time.
     header: Duration,
-    trust: Trust,
 }
 
 /// A request to be sent.
@@ -52,11 +50,16 @@ pub(crate) struct Request {
     pub(crate) body: Option<Body>,
     /// How long the answer may take to begin, when that is not the usual time (uploads).
     pub(crate) wait: Option<Duration>,
+    /// Whoever sends it tries it again itself, or nobody shall: a failure is told at once.
+    pub(crate) is_single: bool,
+    /// What it needs beside the usual rights.
+    pub(crate) scope: Option<String>,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), authorization: None, body: None, wait: None }
+        let (headers, authorization, body, wait, scope) = (HeaderMap::new(), None, None, None, None);
+        Self { method, url, headers, authorization, body, wait, is_single: false, scope }
     }
 
     /// The same once more, without its credentials; none if the body is a stream, which can be sent only once.
@@ -66,7 +69,15 @@ impl Request {
             Some(body) => Some(body.as_bytes()?.to_vec().into()),
         };
         let (method, url, headers) = (self.method.clone(), self.url.clone(), self.headers.clone());
-        Some(Self { method, url, headers, authorization: None, body, wait: self.wait })
+        let (wait, is_single, scope) = (self.wait, self.is_single, self.scope.clone());
+        Some(Self { method, url, headers, authorization: None, body, wait, is_single, scope })
+    }
+
+    /// The same, without another try after a failure.
+    #[must_use]
+    pub(crate) fn single(mut self) -> Self {
+        self.is_single = true;
+        self
     }
 
     #[must_use]
@@ -92,29 +103,27 @@ impl Transport {
             client,
             resolver: resolver.clone(),
             connections: Arc::clone(connections),
-            headers: endpoint.headers.clone(),
-            root: endpoint.root.clone(),
+            endpoint: endpoint.clone(),
             stall: options.stall_timeout,
             header: options.header_timeout,
-            trust: endpoint.trust,
         })
     }
 
     pub(crate) fn trust(&self) -> Trust {
-        self.trust
+        self.endpoint.trust
     }
 
     /// Sends a request and waits for the head of the answer, whatever its status. Redirects of GET and HEAD are followed.
     pub(crate) async fn send(&self, request: Request) -> Result<Response> {
-        let Request { method, mut url, headers, mut authorization, mut body, wait } = request;
+        let Request { method, mut url, headers, mut authorization, mut body, wait, .. } = request;
         let shown = url.clone();
         let is_stream = body.as_ref().is_some_and(|body| body.as_bytes().is_none());
         for _ in 0..=MAX_REDIRECTS {
             let place =
                 if is_stream { self.connections.send(&url).await? } else { self.connections.receive(&url).await? };
             let mut builder = self.client.request(method.clone(), url.clone()).headers(headers.clone());
-            if url.as_str().starts_with(&self.root) {
-                builder = builder.headers(self.headers.clone());
+            if self.endpoint.covers(&url) {
+                builder = builder.headers(self.endpoint.headers.clone());
             }
             if let Some(value) = &authorization {
                 builder = builder.header(AUTHORIZATION, value.clone());
@@ -152,7 +161,7 @@ impl Transport {
         match target.scheme() {
             "https" => Ok(Some(target)),
             // Who asked a trusted registry gets no answer that anybody on the way could have written.
-            "http" if self.trust == Trust::Verified && url.scheme() == "https" => {
+            "http" if self.trust() == Trust::Verified && url.scheme() == "https" => {
                 Err(bad(&format!("refusing the redirect from https to \"{target}\"")))
             }
             "http" => Ok(Some(target)),
@@ -191,6 +200,29 @@ impl Transport {
     }
 }
 
+/// The proxies that the environment names. As in Go there is none to this host itself, whatever `NO_PROXY` says: a proxy
+/// would look for the registry on its own.
+fn proxies() -> Result<Vec<reqwest::Proxy>> {
+    type Make = fn(String) -> reqwest::Result<reqwest::Proxy>;
+    let variable = |name: &str| {
+        let found = std::env::var(name).or_else(|_| std::env::var(name.to_ascii_lowercase()));
+        found.ok().filter(|value| !value.is_empty())
+    };
+    let direct = format!("localhost,127.0.0.0/8,::1,{}", variable("NO_PROXY").unwrap_or_default());
+    let kinds: [(&str, Make); 3] = [
+        ("HTTP_PROXY", reqwest::Proxy::http),
+        ("HTTPS_PROXY", reqwest::Proxy::https),
+        ("ALL_PROXY", reqwest::Proxy::all),
+    ];
+    let mut proxies = Vec::new();
+    for (name, make) in kinds {
+        let Some(address) = variable(name) else { continue };
+        let proxy = make(address).map_err(|error| Error::Setup(format!("{name}: {}", innermost(&error))))?;
+        proxies.push(proxy.no_proxy(reqwest::NoProxy::from_string(&direct)));
+    }
+    Ok(proxies)
+}
+
 async fn http_client(endpoint: &Endpoint, options: &Options, resolver: &Resolver) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(&options.user_agent)
@@ -199,6 +231,9 @@ async fn http_client(endpoint: &Endpoint, options: &Options, resolver: &Resolver
         .pool_max_idle_per_host(options.max_connections)
         .tcp_nodelay(true)
         .dns_resolver(resolver.clone());
+    for proxy in proxies()? {
+        builder = builder.proxy(proxy);
+    }
     let (endpoint, certs_dirs) = (endpoint.clone(), options.certs_dirs.clone());
     // Plain http needs the settings as well: redirects may lead to https.
     let tls = tokio::task::spawn_blocking(move || tls::config(&endpoint, &certs_dirs));

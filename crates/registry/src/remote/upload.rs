@@ -14,7 +14,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,14 +22,16 @@ use futures_util::stream;
 use oci::digest::Digest;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, StatusCode, Url};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::Remote;
 use super::transport::{Request, Response};
+use super::{Remote, retry};
 use crate::error::{Error, Result};
 
 /// What becomes of a piece that was too large for the registry, or for something before it, in bytes.
 const CHUNK: u64 = 8 << 20;
+/// Pieces between source and socket.
+const QUEUE: usize = 2;
 
 /// What became of an attempt to mount.
 pub(crate) enum Mount {
@@ -37,6 +39,8 @@ pub(crate) enum Mount {
     Mounted,
     /// The registry began an upload instead.
     Upload(Session),
+    /// It does not want to, and that is all that it means.
+    Refused,
 }
 
 /// An upload that the registry has begun.
@@ -50,7 +54,39 @@ pub(crate) struct Session {
 }
 
 /// The bytes of one request on their way: what a source sends, the connection takes.
-pub(crate) type Pieces = mpsc::Receiver<io::Result<Bytes>>;
+pub(crate) struct Pieces {
+    queue: mpsc::Receiver<io::Result<Bytes>>,
+    wanted: Option<oneshot::Sender<()>>,
+}
+
+/// The other end of [`Pieces`].
+pub(crate) struct Feeder {
+    queue: mpsc::Sender<io::Result<Bytes>>,
+    wanted: Option<oneshot::Receiver<()>>,
+}
+
+/// A short queue for the body of a request.
+pub(crate) fn pieces() -> (Feeder, Pieces) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let (want, wanted) = oneshot::channel();
+    (Feeder { queue: sender, wanted: Some(wanted) }, Pieces { queue: receiver, wanted: Some(want) })
+}
+
+impl Feeder {
+    /// Waits until the connection asks for the first piece, and so the request has its place at the host: whoever opens a
+    /// source at the same host before would keep that place from it. False: the request has ended.
+    pub(crate) async fn is_wanted(&mut self) -> bool {
+        match self.wanted.take() {
+            Some(wanted) => wanted.await.is_ok(),
+            None => !self.queue.is_closed(),
+        }
+    }
+
+    /// Hands a piece over. False: the request has ended.
+    pub(crate) async fn send(&self, piece: Bytes) -> bool {
+        self.queue.send(Ok(piece)).await.is_ok()
+    }
+}
 
 impl Remote {
     /// Is this blob in the repository?
@@ -65,14 +101,25 @@ impl Remote {
 
     /// Asks the registry to take a blob from another of its repositories.
     pub(crate) async fn mount(&self, digest: &Digest, from: &str) -> Result<Mount> {
-        self.also_pull(from);
         let mut url = self.repository_url("blobs/uploads/")?;
         url.query_pairs_mut().append_pair("mount", digest.as_str()).append_pair("from", from);
-        let response = self.send(empty(Method::POST, url)).await?;
-        match response.status() {
-            StatusCode::CREATED => Ok(Mount::Mounted),
-            _ => Ok(Mount::Upload(Session::begun(&response.success().await?)?)),
-        }
+        let mut request = empty(Method::POST, url).single();
+        // The right to read elsewhere is asked for with this request alone: a token server may refuse it.
+        request.scope = Some(format!("repository:{from}:pull"));
+        let begun = match self.send(request).await {
+            Ok(response) if response.status() == StatusCode::CREATED => return Ok(Mount::Mounted),
+            Ok(response) => response.success().await.and_then(|response| Session::begun(&response)),
+            Err(error @ (Error::Cancelled | Error::Task)) => return Err(error),
+            Err(error) => Err(error),
+        };
+        // What else is wrong the next request will tell.
+        Ok(begun.map_or_else(
+            |error| {
+                tracing::debug!(%error, %digest, from, "not mounted");
+                Mount::Refused
+            },
+            Mount::Upload,
+        ))
     }
 
     /// Begins an upload.
@@ -81,9 +128,23 @@ impl Remote {
         Session::begun(&response.success().await?)
     }
 
-    /// Sends a small blob.
+    /// Sends a small blob, with an upload of its own for each attempt.
     pub(crate) async fn put_bytes(&self, digest: &Digest, bytes: Vec<u8>) -> Result<()> {
-        let mut request = self.begin_upload().await?.put(digest);
+        let bytes = Bytes::from(bytes);
+        let mut attempt = 1;
+        loop {
+            let error = match self.try_put_bytes(digest, bytes.clone()).await {
+                Err(error) if error.is_transient() && attempt < self.options.attempts => error,
+                done => return done,
+            };
+            tracing::info!(%error, %digest, "upload broke off");
+            tokio::time::sleep(retry::delay(&self.options, attempt)).await;
+            attempt += 1;
+        }
+    }
+
+    async fn try_put_bytes(&self, digest: &Digest, bytes: Bytes) -> Result<()> {
+        let mut request = self.begin_upload().await?.put(digest).single();
         request.body = Some(bytes.into());
         self.send(request).await?.success().await.map(drop)
     }
@@ -122,7 +183,8 @@ impl Remote {
 
     /// Ends an upload whose parts are all there.
     pub(crate) async fn finish_upload(&self, session: &Session, digest: &Digest) -> Result<()> {
-        let mut request = session.put(digest).header(CONTENT_LENGTH, HeaderValue::from(0));
+        // It may have arrived before the connection broke. Then the upload is no more, which its owner finds out.
+        let mut request = session.put(digest).header(CONTENT_LENGTH, HeaderValue::from(0)).single();
         request.body = Some(Vec::new().into());
         request.wait = Some(self.options.upload_timeout);
         self.send(request).await?.success().await.map(drop)
@@ -144,11 +206,15 @@ impl Remote {
         let moved = Arc::clone(&clock);
         request.body = Some(Body::wrap_stream(stream::unfold(pieces, move |mut pieces| {
             let moved = Arc::clone(&moved);
-            moved.touch();
             async move {
-                let piece = pieces.recv().await;
+                // From here on it is the source that is waited for.
+                moved.stop();
+                if let Some(wanted) = pieces.wanted.take() {
+                    let _ = wanted.send(());
+                }
+                let piece = pieces.queue.recv().await;
                 match &piece {
-                    Some(Ok(bytes)) => moved.add(bytes.len() as u64),
+                    Some(Ok(bytes)) => moved.go_on(bytes.len() as u64),
                     Some(Err(_)) => {}
                     None => moved.end(),
                 }
@@ -168,11 +234,15 @@ impl Remote {
             tokio::select! {
                 response = &mut send => {
                     let response = response?;
-                    return match response.status() {
-                        // Told apart from other refusals, since smaller requests may help.
-                        StatusCode::PAYLOAD_TOO_LARGE => Err(Error::too_large_a_request()),
-                        _ => Ok((response, clock.sent())),
-                    };
+                    // Told apart from other refusals, since smaller requests may help.
+                    if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                        return Err(Error::too_large_a_request());
+                    }
+                    // A stream cannot be sent again from here.
+                    if let Some(after) = retry::asked(&self.options, &response, 1) {
+                        return Err(Error::Busy { after, source: Box::new(response.into_error().await) });
+                    }
+                    return Ok((response, clock.sent()));
                 }
                 () = tokio::time::sleep(left) => {}
             }
@@ -225,32 +295,32 @@ fn location(response: &Response) -> Option<Url> {
     if text.is_empty() { None } else { response.url().join(text).ok() }
 }
 
-/// When bytes moved last, and how many did. It stands still until the connection asks for the first piece: waiting for
-/// a place at the host is no stall.
+/// How long the registry has been waited for, and how many bytes it took. The clock stands while the request waits for
+/// its place at the host, and while it waits for its source: neither is a stall of the registry.
 #[derive(Default)]
 struct Clock {
-    start: OnceLock<Instant>,
-    moved_ms: AtomicU64,
+    running_since: Mutex<Option<Instant>>,
     sent: AtomicU64,
     ended: AtomicBool,
 }
 
 impl Clock {
-    fn touch(&self) {
-        self.start.get_or_init(Instant::now);
+    fn stop(&self) {
+        self.set(None);
     }
 
-    fn elapsed(&self) -> Duration {
-        self.start.get().map_or(Duration::ZERO, Instant::elapsed)
-    }
-
-    fn add(&self, bytes: u64) {
-        self.moved_ms.store(u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    fn go_on(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.set(Some(Instant::now()));
     }
 
     fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+        self.set(Some(Instant::now()));
+    }
+
+    fn set(&self, since: Option<Instant>) {
+        *self.running_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     fn ended(&self) -> bool {
@@ -262,6 +332,7 @@ impl Clock {
     }
 
     fn idle(&self) -> Duration {
-        self.elapsed().saturating_sub(Duration::from_millis(self.moved_ms.load(Ordering::Relaxed)))
+        let since = *self.running_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }

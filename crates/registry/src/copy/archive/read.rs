@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
+use std::time::Instant;
 
 use oci::digest::Digest;
 use oci::manifest::{Document, Index};
@@ -16,11 +17,14 @@ use super::super::{Choice, Content, Image, Layer, Platforms, Source, Tap, Tree, 
 use super::blob_name;
 use crate::blocking;
 use crate::error::{Error, Result};
+use crate::progress::COUNT_INTERVAL;
 use crate::remote::Fetched;
 
 /// Of one JSON file and of all together, in bytes.
 const MAX_DOCUMENT: u64 = 8 << 20;
 const MAX_DOCUMENTS: u64 = 64 << 20;
+/// Length of a block of a tar archive, in bytes.
+const BLOCK: u64 = 512;
 /// Files in an archive.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -56,9 +60,9 @@ fn bad(text: impl Into<String>) -> Error {
 }
 
 impl Layout {
-    /// Takes in a whole archive, in whatever compression. Blocking. `tell` hears of each layer that came, with the length
-    /// of its file in bytes.
-    pub(crate) fn read(store: &Store, stream: impl Read + Send, mut tell: impl FnMut(&Digest, u64)) -> Result<Self> {
+    /// Takes in a whole archive, in whatever compression. Blocking. `tell` hears how far each layer is: what its file is
+    /// called, and so many bytes of so many.
+    pub(crate) fn read(store: &Store, stream: impl Read + Send, mut tell: impl FnMut(&str, u64, u64)) -> Result<Self> {
         let (documents, layers, links) = Default::default();
         let mut layout = Self { store: store.clone(), lease: store.lease(), documents, layers, links };
         let mut archive = tar::Archive::new(store::plain(stream)?);
@@ -90,16 +94,16 @@ impl Layout {
         name: String,
         entry: &mut tar::Entry<'_, R>,
         kept: &mut u64,
-        tell: &mut impl FnMut(&Digest, u64),
+        tell: &mut impl FnMut(&str, u64, u64),
     ) -> Result<()> {
         let size = entry.size();
-        let mut head = [0; 1];
-        let is_empty = entry.read(&mut head).map_err(Error::ReadArchive)? == 0;
-        let is_document = is_empty || matches!(head[0], b'{' | b'[') || name.ends_with("VERSION");
-        let mut whole = head[..usize::from(!is_empty)].chain(entry);
+        let mut head = Vec::new();
+        entry.by_ref().take(BLOCK).read_to_end(&mut head).map_err(Error::ReadArchive)?;
+        let is_document = is_document(&head) || name.ends_with("VERSION");
+        let mut whole = head.as_slice().chain(entry);
         if !is_document {
-            let layer = self.store.layer_import(&self.lease, None, whole)?;
-            tell(&layer.diff_id, size);
+            let counted = Counted { inner: whole, id: shown(&name), position: (0, size), next: Instant::now(), tell };
+            let layer = self.store.layer_import(&self.lease, None, counted)?;
             self.layers.insert(name, layer);
             return Ok(());
         }
@@ -299,6 +303,42 @@ impl Source for Layout {
     }
 }
 
+/// Does a file that begins so hold JSON, or nothing? A plain tar begins with the name of its first file, which may begin
+/// like JSON as well, and says further on that it is one (POSIX, ustar).
+fn is_document(head: &[u8]) -> bool {
+    let is_tar = head.get(257..262) == Some(b"ustar");
+    !is_tar && matches!(head.first(), None | Some(b'{' | b'['))
+}
+
+/// What is shown of a layer while it comes. Its diff id is known at its end; the names of files are made of digests.
+fn shown(name: &str) -> String {
+    let mut parts = name.rsplit('/').map(|part| part.strip_suffix(".tar").unwrap_or(part));
+    let part = parts.find(|part| *part != "layer").unwrap_or(name);
+    part.chars().take(12).collect()
+}
+
+/// The file of a layer, which tells how far it is.
+struct Counted<'a, R, F> {
+    inner: R,
+    id: String,
+    position: (u64, u64),
+    next: Instant,
+    tell: &'a mut F,
+}
+
+impl<R: Read, F: FnMut(&str, u64, u64)> Read for Counted<'_, R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        let (current, total) = (self.position.0 + length as u64, self.position.1);
+        self.position.0 = current;
+        if length > 0 && (current == total || Instant::now() >= self.next) {
+            (self.tell)(&self.id, current, total);
+            self.next = Instant::now() + COUNT_INTERVAL;
+        }
+        Ok(length)
+    }
+}
+
 /// A name inside the archive without `.`, `..` and empty parts.
 fn clean(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
@@ -329,6 +369,10 @@ mod tests {
         for (name, expected) in [("./a/b", "a/b"), ("/a//b/../c", "a/c"), ("../../x", "x"), ("", "")] {
             assert_eq!(clean(name.as_bytes()), expected);
         }
+        for name in ["blobs/sha256/0123456789abcdef", "0123456789abcdef/layer.tar", "0123456789abcdef.tar"] {
+            assert_eq!(shown(name), "0123456789ab");
+        }
+        assert_eq!((shown("layer.tar"), shown("layer/layer")), ("layer.tar".into(), "layer/layer".into()));
         assert_eq!(resolve("x/layer.tar", b"../y/layer.tar", true), "y/layer.tar");
         assert_eq!(resolve("x/layer.tar", b"y/layer.tar", false), "y/layer.tar");
     }

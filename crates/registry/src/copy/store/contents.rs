@@ -5,10 +5,10 @@ use oci::digest::Digest;
 use store::{Lease, Store};
 use tokio::sync::mpsc;
 
+use super::super::content;
 use super::super::flight::Flights;
 use super::super::{Destination, Image, Source};
 use super::Arrival;
-use super::images::fetch_config;
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus, Sender};
 use crate::remote::Fetched;
@@ -72,9 +72,10 @@ impl Destination for Contents<'_> {
         }
         // The operation before this one waits for its threads; this one ends with the last of its parts.
         let (alive, _ended) = mpsc::channel(1);
-        let arrival =
-            Arrival { store: self.store, lease: self.lease, options: self.options, blob, diff_id: None, alive };
-        arrival.land(source, &turn.voice(progress)).await?;
+        let voice = turn.voice(progress);
+        let (store, lease, options) = (self.store, self.lease, self.options);
+        let arrival = Arrival { store, lease, options, blob, diff_id: None, turn, alive };
+        arrival.land(source, &voice).await?;
         Ok(blob.clone())
     }
 
@@ -82,7 +83,7 @@ impl Destination for Contents<'_> {
         let (store, lease, wanted) = (self.store.clone(), self.lease.clone(), image.config.digest.clone());
         let mut new: Vec<(Digest, Vec<u8>)> = Vec::new();
         if !blocking(move || Ok(store.blob_hold(&lease, &wanted)?)).await? {
-            let bytes = fetch_config(source, &image.config).await;
+            let bytes = content::config(source, self.options, &image.config).await;
             new.push((image.config.digest.clone(), bytes.map_err(|error| Error::PullConfig(Box::new(error)))?));
         }
         let manifest = image.manifest.as_ref();

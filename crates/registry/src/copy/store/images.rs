@@ -9,13 +9,14 @@ use oci::{Descriptor, ImageConfig, Reference};
 use store::{ImageId, Lease, NewImage, Store};
 use tokio::sync::mpsc;
 
+use super::super::content;
 use super::super::flight::Flights;
 use super::super::{Destination, Image, Layer, Source, type_of};
 use super::{Arrival, Stored};
 use crate::error::{Error, Result};
 use crate::progress::{LayerProgress, LayerStatus, Sender};
 use crate::remote::transport::go_json_error;
-use crate::remote::{Fetched, MAX_CONFIG, retry};
+use crate::remote::{Fetched, MAX_CONFIG};
 use crate::{Options, blocking};
 
 /// Where pulled and loaded images go.
@@ -80,20 +81,8 @@ impl<'a> Images<'a> {
         if let Ok(known) = blocking(move || Ok(store.blob_read(&wanted, MAX_CONFIG)?)).await {
             return Ok(known);
         }
-        let mut attempts = 1;
-        loop {
-            let error = match fetch_config(source, config).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error @ Error::ConfigDigest(_)) => return Err(Error::PullConfig(Box::new(error))),
-                Err(error) => error,
-            };
-            if !error.is_transient() || attempts >= self.options.attempts {
-                let source = Box::new(error);
-                return Err(Error::PullConfig(Box::new(Error::Download { attempts, source })));
-            }
-            tokio::time::sleep(retry::delay(self.options, attempts)).await;
-            attempts += 1;
-        }
+        let fetched = content::config(source, self.options, config).await;
+        fetched.map_err(|error| Error::PullConfig(Box::new(error)))
     }
 
     /// Which layers and blobs are here; what is stays for this operation. Says as well whether the image is.
@@ -203,15 +192,16 @@ impl Destination for Images<'_> {
             progress.state(LayerStatus::PullComplete).await?;
             return Ok(blob.clone());
         }
+        let voice = turn.voice(progress);
         let arrival = Arrival {
             store: self.store,
             lease: &self.lease,
             options: self.options,
             blob,
             diff_id: diff_id.as_ref().filter(|_| !has_layer),
+            turn,
             alive: self.alive.clone(),
         };
-        let voice = turn.voice(progress);
         if has_blob {
             // It was kept for another platform, and only has to be unpacked.
             arrival.land(&Stored::new(self.store), &voice).await?;
@@ -236,12 +226,6 @@ impl Destination for Images<'_> {
         placed.indexes.push(index.clone());
         Ok(placed)
     }
-}
-
-pub(super) async fn fetch_config<S: Source>(source: &S, config: &Descriptor) -> Result<Vec<u8>> {
-    let mut content = source.open(config, 0).await?;
-    let bytes = content.bytes("image configuration", MAX_CONFIG).await?;
-    if config.digest.verifies(&bytes) { Ok(bytes) } else { Err(Error::ConfigDigest(config.digest.clone())) }
 }
 
 /// What the configuration says that the layers are, if it fits the manifest and this kind of machine.
