@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use oci::Digest;
 use registry::{Credentials, Error, ErrorKind};
 use support::fake::{Fake, Reply};
-use support::image::{Image, from_layers, gzip, image, layer};
+use support::image::{Image, Layer, from_layers, gzip, image, layer};
 use support::{TestStore, pull, pull_with};
 
 /// Pulls `name` from a registry that does this, into an empty store, and expects a failure that leaves nothing.
@@ -81,6 +81,26 @@ async fn a_layer_that_is_here_in_another_compression_comes_as_a_blob() {
     pull(&fake.name("a"), &store.store).await.0.unwrap();
     let blob = Digest::of(&good.layers[0].blob);
     assert_eq!(store.store.blob_read(&blob, 1 << 20).unwrap(), good.layers[0].blob);
+}
+
+/// Whoever writes a manifest can name any blob beside a layer that is here. It does not become that layer.
+#[tokio::test]
+async fn a_blob_that_is_another_layer_than_it_is_called() {
+    let good = image(1, 2, 1000);
+    let store = TestStore::new();
+    let fake = Fake::serve(good.clone(), |_| None).await;
+    pull(&fake.name("good"), &store.store).await.0.unwrap();
+    let evil = layer("evil", b"x");
+    for layers in [
+        vec![Layer { blob: evil.blob.clone(), ..good.layers[0].clone() }, evil.clone()],
+        // The first of two that are called the same is right.
+        vec![good.layers[0].clone(), Layer { blob: evil.blob.clone(), ..good.layers[0].clone() }, evil.clone()],
+    ] {
+        let forged = from_layers(layers);
+        let fake = Fake::serve(forged.clone(), |_| None).await;
+        let pulled = pull(&fake.name("forged"), &store.store).await.0;
+        assert!(matches!(pulled, Err(Error::LayerMismatch)), "{pulled:?}");
+    }
 }
 
 #[tokio::test]

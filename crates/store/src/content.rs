@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use oci::Descriptor;
-use oci::digest::{Digest, Digester};
+use oci::digest::{Algorithm, Digest, Digester};
 
 use crate::arrival::BlobFile;
 use crate::compression;
@@ -145,18 +145,49 @@ impl Store {
         })
     }
 
-    /// Does this blob, in whatever compression, hold the layer with this diff id? Reads all of it.
+    /// Was this blob found to hold this layer?
+    pub fn blob_is_known_as(&self, blob: &Digest, diff_id: &Digest) -> Result<bool> {
+        let record: Option<LayerRecord> = self.0.read()?.get_json(db::LAYERS, diff_id.as_str())?;
+        Ok(record.is_some_and(|record| record.is_known_as(diff_id, blob)))
+    }
+
+    /// Does this blob, in whatever compression, hold this layer, which is here? Reads all of it where that is not known
+    /// yet.
     pub fn blob_is_layer(&self, blob: &Digest, diff_id: &Digest) -> Result<bool> {
-        let mut digester = Digester::new(diff_id.algorithm());
+        if self.blob_is_known_as(blob, diff_id)? {
+            return Ok(true);
+        }
+        let is_layer = self.plain_digest(blob, diff_id.algorithm())?.as_ref() == Some(diff_id);
+        if is_layer {
+            self.0.change(|change| match change.txn.get_json::<LayerRecord>(db::LAYERS, diff_id.as_str())? {
+                Some(mut record) => {
+                    record.known.push(blob.clone());
+                    change.txn.put_json(db::LAYERS, diff_id.as_str(), &record)
+                }
+                None => Ok(()),
+            })?;
+        }
+        Ok(is_layer)
+    }
+
+    /// The digest of what is in a blob; None if it is no compressed stream.
+    fn plain_digest(&self, blob: &Digest, algorithm: Algorithm) -> Result<Option<Digest>> {
+        let mut digester = Digester::new(algorithm);
         let mut plain = compression::plain(self.blob_open(blob)?)?;
         let mut buffer = vec![0; pipe::CHUNK];
         loop {
             match plain.read(&mut buffer) {
-                Ok(0) => return Ok(digester.finish() == *diff_id),
+                Ok(0) => return Ok(Some(digester.finish())),
                 Ok(length) => digester.update(&buffer[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Whatever it is, it is not that.
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    return Ok(None);
+                }
                 Err(error) => return Err(Error::Decompress(error)),
             }
         }

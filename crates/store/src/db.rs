@@ -91,6 +91,10 @@ pub(crate) struct LayerRecord {
     /// Its gzip form, made here for a registry, where what it came as is compressed in another way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gzip: Option<Descriptor>,
+    /// Digests of further blobs that were found to hold this layer, whether they are here or not. That a manifest names
+    /// a blob beside it proves nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<Digest>,
     /// Blobs that this layer is known as and that were dropped to make room: see `room`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<Descriptor>,
@@ -110,6 +114,12 @@ impl LayerRecord {
     /// The blobs that it is kept as.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.blob.iter().chain(&self.gzip)
+    }
+
+    /// Was this blob found to hold this layer?
+    pub(crate) fn is_known_as(&self, diff_id: &Digest, blob: &Digest) -> bool {
+        let mut found = self.blobs().chain(&self.dropped).map(|blob| &blob.digest).chain(&self.known).chain([diff_id]);
+        found.any(|known| known == blob)
     }
 
     /// Is not kept as these any more. Returns whether it was.

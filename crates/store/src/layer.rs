@@ -317,6 +317,7 @@ pub(crate) fn place(
             disk_size: 0,
             blob: None,
             gzip: None,
+            known: Vec::new(),
             dropped: Vec::new(),
             unsynced: None,
             rebuilds: unpacked.rebuilds,
@@ -329,6 +330,9 @@ pub(crate) fn place(
             change.txn.put_json(db::BLOBS, descriptor.digest.as_str(), &size)?;
             lease.hold(change.state, &descriptor.digest);
             record.dropped.retain(|dropped| dropped.digest != descriptor.digest);
+            if !record.is_known_as(&diff_id, &descriptor.digest) {
+                record.known.push(descriptor.digest.clone());
+            }
             record.blob.get_or_insert(descriptor);
         }
         if is_new || is_damaged || record.blob.is_some() {

@@ -298,7 +298,10 @@ fn blobs_of(
         let Ok(Document::Manifest(manifest)) = Document::parse(&descriptor.media_type, &bytes) else { continue };
         if manifest.layers.len() == image.layers.len() {
             let pairs = manifest.layers.into_iter().zip(image.layers.iter().cloned());
-            found.extend(pairs.filter(|(_, diff_id)| layers.contains_key(diff_id)));
+            let is_known = |blob: &Descriptor, diff_id: &Digest| {
+                layers.get(diff_id).is_some_and(|layer| layer.is_known_as(diff_id, &blob.digest))
+            };
+            found.extend(pairs.filter(|(blob, diff_id)| is_known(blob, diff_id)));
         }
     }
     Ok(found)

@@ -38,6 +38,8 @@ impl Engine {
                 pushing.registry.push_platform(&tags, platform, &credentials, &pushing.store, &sender).await
             })
             .await?;
+            // What was made here was compressed for it.
+            engine.has_grown();
             engine.image_event("push", &reference.familiar(), &reference.familiar_name()).await;
             Ok(())
         })

@@ -215,7 +215,9 @@ fn known_blobs(store: &Store, image: &store::Image) -> Result<HashMap<Digest, Ve
         let place = |name: &Reference| (name.domain().to_owned(), name.path().to_owned());
         let repositories: Vec<(String, String)> = other.repo_digests.iter().map(place).collect();
         for (layer, blob) in other.layers.iter().zip(manifest.layers) {
-            if !image.layers.iter().any(|own| own.diff_id == layer.diff_id) {
+            // That somebody's manifest names a blob beside this layer does not make it one.
+            let is_wanted = image.layers.iter().any(|own| own.diff_id == layer.diff_id);
+            if !is_wanted || !store.blob_is_known_as(&blob.digest, &layer.diff_id)? {
                 continue;
             }
             let list = known.entry(layer.diff_id.clone()).or_default();

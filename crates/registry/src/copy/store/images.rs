@@ -36,8 +36,8 @@ pub(crate) struct Images<'a> {
 /// A layer that is not here, or not in this form.
 pub(crate) struct Part {
     blob: Descriptor,
-    /// None: the files are here, from another blob. This one alone is brought, so that the image can be pushed as it came.
-    diff_id: Option<Digest>,
+    /// Where the files are here, from another blob, this one alone is brought, so that the image can be pushed as it came.
+    diff_id: Digest,
     progress: LayerProgress,
 }
 
@@ -97,7 +97,8 @@ impl<'a> Images<'a> {
                 let layer = store.layer_hold(&held, diff_id)?;
                 let has_blob = match blob {
                     // A blob that was dropped to make room is not brought again: the files stand for it.
-                    Some(blob) => is_dropped(layer.as_ref(), blob) || store.blob_hold(&held, blob)?,
+                    Some(blob) if is_dropped(layer.as_ref(), blob) => true,
+                    Some(blob) => store.blob_hold(&held, blob)? && store.blob_is_known_as(blob, diff_id)?,
                     None => true,
                 };
                 Ok((layer.is_some(), has_blob))
@@ -106,6 +107,14 @@ impl<'a> Images<'a> {
             Ok((store.image(&id).is_ok(), here))
         })
         .await
+    }
+
+    /// A blob that was not unpacked is nevertheless to be the layer that the configuration says it is: images that are made
+    /// on that layer would be pushed with it.
+    async fn check_pair(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
+        let (store, blob, diff_id) = (self.store.clone(), blob.digest.clone(), diff_id.clone());
+        let is_layer = blocking(move || Ok(store.blob_is_layer(&blob, &diff_id)?)).await?;
+        if is_layer { Ok(()) } else { Err(Error::LayerMismatch) }
     }
 
     /// Makes the image with its names, in one transaction. Returns its id, and whether the first of its names led
@@ -152,7 +161,7 @@ impl Destination for Images<'_> {
         let mut seen = HashSet::new();
         for ((layer, diff_id), (has_layer, has_blob)) in image.layers.iter().zip(diff_ids).zip(here) {
             // An image may have the same layer twice, an empty one for example.
-            if !seen.insert(diff_id.clone()) {
+            if !seen.insert((diff_id.clone(), layer.choices.first().map(|choice| &choice.blob.digest))) {
                 continue;
             }
             let blob = match layer.choices.first() {
@@ -166,7 +175,7 @@ impl Destination for Images<'_> {
                 progress.state(LayerStatus::AlreadyExists).await?;
             } else {
                 progress.state(LayerStatus::PullingFsLayer).await?;
-                missing.push(Part { blob, diff_id: (!has_layer).then_some(diff_id), progress });
+                missing.push(Part { blob, diff_id, progress });
             }
         }
         for part in missing.iter().skip(self.options.max_downloads) {
@@ -180,14 +189,12 @@ impl Destination for Images<'_> {
         let turn = self.flights.board(blob.digest.to_string(), progress).await?;
         let (store, lease) = (self.store.clone(), self.lease.clone());
         let (wanted, layer) = (blob.digest.clone(), diff_id.clone());
-        let (has_layer, has_blob) = blocking(move || {
-            let has_layer =
-                layer.map_or(Ok(true), |layer| store.layer_hold(&lease, &layer).map(|held| held.is_some()))?;
-            Ok((has_layer, store.blob_hold(&lease, &wanted)?))
-        })
-        .await?;
+        let (has_layer, has_blob) =
+            blocking(move || Ok((store.layer_hold(&lease, &layer)?.is_some(), store.blob_hold(&lease, &wanted)?)))
+                .await?;
         if has_layer && has_blob {
-            // Somebody else brought it meanwhile.
+            // Somebody else brought it meanwhile, or it was kept for another image.
+            self.check_pair(blob, diff_id).await?;
             progress.state(LayerStatus::DownloadComplete).await?;
             progress.state(LayerStatus::PullComplete).await?;
             return Ok(blob.clone());
@@ -198,7 +205,7 @@ impl Destination for Images<'_> {
             lease: &self.lease,
             options: self.options,
             blob,
-            diff_id: diff_id.as_ref().filter(|_| !has_layer),
+            diff_id: Some(diff_id).filter(|_| !has_layer),
             turn,
             alive: self.alive.clone(),
         };
@@ -207,6 +214,9 @@ impl Destination for Images<'_> {
             arrival.land(&Stored::new(self.store), &voice).await?;
         } else {
             arrival.land(source, &voice).await?;
+        }
+        if has_layer {
+            self.check_pair(blob, diff_id).await?;
         }
         Ok(blob.clone())
     }
