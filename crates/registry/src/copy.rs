@@ -31,6 +31,7 @@ use oci::{Descriptor, Manifest, Platform, media_type};
 use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) use self::content::Content;
+use self::flight::Turn;
 pub(crate) use self::remote::Pushing;
 use crate::error::{Error, Result};
 use crate::remote::Fetched;
@@ -41,6 +42,8 @@ const MAX_INDEX_DEPTH: usize = 3;
 /// Manifests of one index and all below it; their bytes are held in memory until the copy ends.
 const MAX_MANIFESTS: usize = 1000;
 const MAX_DOCUMENTS: usize = 16 << 20;
+/// Pieces between the making of a blob and its destination.
+const QUEUE: usize = 2;
 
 /// Where an image is copied from.
 pub(crate) trait Source: Sync {
@@ -114,8 +117,25 @@ pub(crate) struct Layer {
     pub(crate) diff_id: Option<Digest>,
 }
 
-/// Where the bytes of a blob go while it is made. It is made to its end whether anybody listens or not.
-pub(crate) type Tap = mpsc::Sender<Made>;
+/// Where the bytes of a blob go while it is made. It is made to its end whether anybody listens or not, and until then
+/// whoever makes it has the turn: others that want it wait.
+pub(crate) struct Tap {
+    pieces: Option<mpsc::Sender<Made>>,
+    _turn: Turn,
+}
+
+impl Tap {
+    /// A tap, and the end that its bytes come out of.
+    pub(crate) fn new(turn: Turn) -> (Self, mpsc::Receiver<Made>) {
+        let (pieces, made) = mpsc::channel(QUEUE);
+        (Self { pieces: Some(pieces), _turn: turn }, made)
+    }
+
+    /// Hands over a piece, which is put together only for somebody who listens. On a thread that may block.
+    pub(crate) fn send(&mut self, make: impl FnOnce() -> Made) {
+        self.pieces.take_if(|pieces| pieces.blocking_send(make()).is_err());
+    }
+}
 
 /// A piece of a blob that is being made.
 pub(crate) struct Made {

@@ -103,3 +103,30 @@ async fn two_pushes_at_once_make_it_once() {
     assert_eq!(first.0.unwrap()[0].digest, second.0.unwrap()[0].digest);
     assert_eq!(streamed(&one_registry) + streamed(&other), 1);
 }
+
+/// Whoever makes it may be given up by its client: it is made to its end all the same, and the next one finds it.
+#[tokio::test]
+async fn a_push_that_is_given_up_leaves_what_it_made() {
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let told = Arc::clone(&begun);
+    let silent = takes_all(move |request| {
+        (request.method == "POST").then(|| {
+            told.notify_one();
+            Reply { silent: true, ..Reply::new(202, "") }
+        })
+    })
+    .await;
+    let (store, other) = (TestStore::new(), takes_all(|_| None).await);
+    let names = [silent.name("a:1"), other.name("a:1")];
+    for name in &names {
+        make(&store.store, &one(), name);
+    }
+    let client = registry::Client::new(support::options());
+    let first = support::push_with(&client, &names[0], &store.store);
+    tokio::select! {
+        pushed = first => panic!("{pushed:?}"),
+        () = begun.notified() => {}
+    }
+    support::push_with(&client, &names[1], &store.store).await.0.unwrap();
+    assert_eq!(streamed(&other), 0);
+}

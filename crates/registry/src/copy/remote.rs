@@ -13,8 +13,6 @@ use crate::remote::{Fetched, Mount, Pieces, Remote, Session, pieces, retry};
 
 /// Repositories that one blob is tried to be mounted from.
 const MAX_MOUNTS: usize = 3;
-/// Pieces between whoever makes a blob and its upload.
-const QUEUE: usize = 2;
 
 impl Source for Remote {
     async fn document(&self, digest: &Digest) -> Result<Fetched> {
@@ -181,9 +179,9 @@ impl Pushing<'_> {
         let Some(diff_id) = &layer.diff_id else { return Ok((source.settle(layer, None).await?, begun)) };
         // Whoever wants the same layer elsewhere waits, and finds it made.
         let turn = self.flights.board(format!("blob of {diff_id}"), progress).await?;
-        let (tap, made) = mpsc::channel(QUEUE);
-        let (blob, sent) =
-            tokio::join!(source.settle(layer, Some(tap)), self.send_unmeasured(begun, made, turn.voice(progress)));
+        let voice = turn.voice(progress);
+        let (tap, made) = Tap::new(turn);
+        let (blob, sent) = tokio::join!(source.settle(layer, Some(tap)), self.send_unmeasured(begun, made, voice));
         Ok((blob?, sent))
     }
 

@@ -247,10 +247,9 @@ fn indexes_of(store: &Store, id: &ImageId) -> Result<Vec<(Reference, Fetched)>> 
 fn gzip_blob(store: &Store, lease: &Lease, diff_id: &Digest, mut tap: Option<Tap>) -> Result<Descriptor> {
     let total = store.layer_hold(lease, diff_id)?.map_or(0, |layer| layer.tar_size);
     let blob = store.layer_blob(lease, diff_id, |bytes, read| {
-        tap.take_if(|tap| {
-            let made = Made { bytes: Bytes::copy_from_slice(bytes), position: (read, total) };
-            tap.blocking_send(made).is_err()
-        });
+        if let Some(tap) = &mut tap {
+            tap.send(|| Made { bytes: Bytes::copy_from_slice(bytes), position: (read, total) });
+        }
     })?;
     Ok(Descriptor::new(media_type::DOCKER_LAYER_GZIP, blob.digest, blob.size))
 }
