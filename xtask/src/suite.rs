@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("docker", "docker-cli"),
     ("dockerd", "docker.io"),
     ("ip", "iproute2"),
+    ("mkfs.xfs", "xfsprogs"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
     ("openssl", "openssl"),

@@ -1,6 +1,7 @@
 //! Times as Go writes them: RFC 3339 in UTC, nanoseconds without trailing zeros.
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, civil};
 
 /// What Go writes for a time that was never set.
 pub const ZERO: &str = "0001-01-01T00:00:00Z";
@@ -22,6 +23,13 @@ pub fn parse(text: &str) -> Option<Timestamp> {
         return None;
     }
     text.parse().ok()
+}
+
+/// Reads a date, or a date and a time without a zone, both in the zone of this machine: `2001-02-03T04:05:06`.
+pub fn parse_local(text: &str) -> Option<Timestamp> {
+    let time = text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Date>().map(civil::DateTime::from));
+    let is_time = text.contains('-') && !text.starts_with('-');
+    time.ok().filter(|_| is_time)?.to_zoned_datetime(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
 }
 
 /// Reads the `since` and `until` parameters: `SECONDS`, `SECONDS.NANOSECONDS`, or RFC 3339. Empty is `None`.
@@ -54,6 +62,15 @@ mod tests {
         assert_eq!(at(706_599_350), "2026-11-24T10:28:46.70659935Z");
         assert_eq!(at(0), "2026-11-24T10:28:46Z");
         assert_eq!(at(100_000_000), "2026-11-24T10:28:46.1Z");
+    }
+
+    #[test]
+    fn reads_dates_without_a_zone() {
+        let [date, time] = ["2001-02-03", "2001-02-03T00:00:00"].map(|text| parse_local(text).unwrap());
+        assert_eq!(date, time);
+        for text in ["2001", "20010203", "yesterday", "-5", "2001-02-03T00:00:00Z"] {
+            assert_eq!(parse_local(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -264,6 +264,30 @@ async fn pruned() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn pruned_by_label_and_age() {
+    let world = World::new().await;
+    let engine = &world.engine;
+    world.create("keeper", World::request(&["true"])).await;
+    for (tag, change) in [("one", "LABEL a=1"), ("two", "LABEL a=2"), ("three", "LABEL b=1")] {
+        import(engine, "p", tag, archive("f", tag.as_bytes()), &[change]).await;
+    }
+    for (filter, left) in [
+        (r#""until":["24h"]"#, &["busybox:latest", "p:one", "p:three", "p:two"][..]),
+        (r#""label":["a=1"]"#, &["busybox:latest", "p:three", "p:two"]),
+        (r#""label!":["a"]"#, &["busybox:latest", "p:two"]),
+        (r#""label":["a"],"until":["2001-02-03"]"#, &["busybox:latest", "p:two"]),
+        (r#""until":["2100-01-01T00:00:00"]"#, &["busybox:latest"]),
+    ] {
+        let filters = Filters::parse(&format!(r#"{{"dangling":["false"],{filter}}}"#)).unwrap();
+        engine.image_prune(&filters).await.unwrap();
+        let mut names = names(engine, "").await;
+        names.sort();
+        assert_eq!(names, left, "{filter}");
+    }
+    world.end().await;
+}
+
 /// A client that hangs up ends its pull, also one that has nothing to tell, and leaves nobody waiting for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_hangs_up_ends_the_pull() {

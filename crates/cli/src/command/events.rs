@@ -6,7 +6,7 @@ use crate::format::template::{Data, Template};
 use crate::progress::Lines;
 use crate::{Invocation, terminal};
 use api::event::Message;
-use jiff::{Timestamp, civil, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::Value;
 
 /// `docker events`.
@@ -98,15 +98,8 @@ pub(super) fn when(text: &str) -> Result<String, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(seconds(time.as_nanosecond()));
     }
-    let local = |time: civil::DateTime| {
-        time.to_zoned_datetime(TimeZone::system()).map(|zoned| zoned.timestamp().as_nanosecond())
-    };
-    let date_time = text.parse::<civil::DateTime>().or_else(|_| text.parse::<civil::Date>().map(civil::DateTime::from));
-    if text.contains('-') && !text.starts_with('-') {
-        return match date_time.map(local) {
-            Ok(Ok(time)) => Ok(seconds(time)),
-            _ => Err(format!("failed to parse value as time or duration: {}", crate::format::go::quote(text))),
-        };
+    if let Some(time) = api::time::parse_local(text) {
+        return Ok(seconds(time.as_nanosecond()));
     }
     // Seconds since 1970, passed on as they are.
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

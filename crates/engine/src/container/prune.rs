@@ -52,5 +52,8 @@ pub(crate) fn until(filters: &Filters) -> Result<Option<Timestamp>> {
     if let (true, Ok(nanoseconds)) = (text != "0", oci::go::parse_duration(text)) {
         return Ok(Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(nanoseconds)).ok());
     }
-    api::time::parse_query(text).map_err(Error::invalid)
+    match api::time::parse_local(text) {
+        Some(time) => Ok(Some(time)),
+        None => api::time::parse_query(text).map_err(Error::invalid),
+    }
 }

@@ -142,7 +142,10 @@ impl Period {
             let bad = || Error::system(format!("failed to parse value as time or duration: {text:?}"));
             let time = match oci::go::parse_duration(text) {
                 Ok(age) => Timestamp::now().checked_sub(jiff::SignedDuration::from_nanos(age)).map_err(|_| bad())?,
-                Err(_) => api::time::parse_query(text).ok().flatten().ok_or_else(bad)?,
+                Err(_) => {
+                    let local = api::time::parse_local(text);
+                    local.or_else(|| api::time::parse_query(text).ok().flatten()).ok_or_else(bad)?
+                }
             };
             period.before = Some(period.before.map_or(time, |other| other.min(time)));
         }
