@@ -215,3 +215,41 @@ fn repositories_are_found() {
     let (_, error) = engine.fails(&["search", "--filter", "foo=bar", "localhost:5000/tool"]);
     assert!(error.ends_with("invalid filter 'foo'"), "{error}");
 }
+
+/// Whatever the size of a layer, what the engine needs for it is the same: 5 GiB of zeros come in, are compressed and
+/// sent to a registry, and are pulled again.
+#[test]
+fn memory_does_not_grow_with_a_layer() {
+    use std::io::{Read, Write};
+    const SIZE: u64 = 5 << 30;
+    const MOST: u64 = 100 << 10;
+    let engine = Engine::start();
+    let _registry = engine.registry();
+    let name = "localhost:5000/zeros:1";
+    let mut import = engine.client_command("docker");
+    let mut import = import.args(["import", "-", name]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut stream = import.stdin.take().unwrap();
+    // A tar of one file (POSIX, ustar), whose length is an octal number, and whose sum counts itself as blanks.
+    let mut header = [0; 512];
+    for (at, text) in
+        [(0, "zeros"), (100, "0000644"), (124, "50000000000"), (148, "        "), (156, "0"), (257, "ustar")]
+    {
+        header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    }
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    stream.write_all(&header).unwrap();
+    std::io::copy(&mut std::io::repeat(0).take(SIZE + 1024), &mut stream).unwrap();
+    drop(stream);
+    assert!(import.wait().unwrap().success());
+    assert_eq!(engine.inspect(name)["Size"], SIZE);
+    engine.ok(&["push", "-q", name]);
+    engine.ok(&["rmi", name]);
+    engine.ok(&["pull", "-q", name]);
+    assert_eq!(engine.inspect(name)["Size"], SIZE);
+    let pid = std::fs::read_to_string(engine.path("pid")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).unwrap();
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    assert!(peak.is_some_and(|peak| peak < MOST), "at most {MOST} KiB of memory, but it was {peak:?}");
+}
