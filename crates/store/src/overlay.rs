@@ -9,7 +9,7 @@
 //! What is removed is a character device 0:0 in both cases, which a user namespace may make since Linux 5.8.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::XattrFlags;
@@ -76,19 +76,33 @@ pub(crate) fn options(marks: Marks) -> Vec<String> {
     ["index=off", "metacopy=off", last].map(str::to_owned).to_vec()
 }
 
+/// Mounts an overlay that is attached nowhere. Its lower directories come as `lowerdir+=`, one by one, so that they may
+/// have any name and be many.
+pub(crate) fn mount(options: &[String]) -> Result<OwnedFd, sys::mount::Error> {
+    let plus = |options: &[String]| sys::mount::new_filesystem("overlay", Path::new("overlay"), options, false, 0);
+    plus(options).or_else(|error| {
+        // Before Linux 6.5 there is one option for all lower directories. They are no longer than a page for a few layers.
+        let (lower, mut rest): (Vec<String>, Vec<String>) =
+            options.iter().cloned().partition(|option| option.starts_with("lowerdir+="));
+        let lower: Vec<&str> = lower.iter().filter_map(|option| option.strip_prefix("lowerdir+=")).collect();
+        rest.insert(0, format!("lowerdir={}", lower.join(":")));
+        plus(&rest).map_err(|_| error)
+    })
+}
+
 /// Can an overlay be mounted whose directories are in here? It is tried, with a mount that is attached nowhere.
 pub(crate) fn is_possible(dir: &Path, marks: Marks) -> bool {
     let parts = ["lower", "upper", "work"].map(|name| dir.join(name));
     let made = parts.iter().all(|part| fs::create_dir(part).is_ok());
     let [lower, upper, work] = parts.each_ref().map(|part| part.display().to_string());
-    let mut all = vec![format!("lowerdir={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
+    let mut all = vec![format!("lowerdir+={lower}"), format!("upperdir={upper}"), format!("workdir={work}")];
     all.extend(options(marks));
-    let mount = sys::mount::new_filesystem("overlay", Path::new("overlay"), &all, false, 0);
+    let mount = mount(&all);
     // A kernel may accept the directories and then find that nothing can be written there.
     let is_writable =
         mount.as_ref().is_ok_and(|mount| rustix::fs::mkdirat(mount, "probe", rustix::fs::Mode::RWXU).is_ok());
     if let Err(error) = &mount {
-        tracing::debug!(%error, dir = %dir.display(), "no overlay here");
+        tracing::warn!(%error, dir = %dir.display(), "no overlay can be mounted here: images are copied for each container");
     }
     drop(mount);
     let _ = fs::remove_dir_all(dir);

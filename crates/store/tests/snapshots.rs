@@ -349,6 +349,21 @@ fn a_name_that_would_remove_another_is_refused() {
     assert!(error.starts_with("etc/.wh.passwd cannot be part of a layer"), "{error}");
 }
 
+/// A colon separates directories in the one option that older kernels have for them.
+#[test]
+fn a_root_with_a_colon_in_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store::Store::open(dir.path().join("a:b")).unwrap();
+    assert_eq!(store.driver(), Driver::Overlay);
+    let lease = store.lease();
+    let layer = store.layer_import(&lease, None, &base()[..]).unwrap();
+    let new = store::NewImage { config: support::config(vec![layer.diff_id], ""), ..Default::default() };
+    let image = store.image_create(&lease, new).unwrap();
+    store.snapshot_create("c1", Some(&image), SnapshotOptions::default()).unwrap();
+    let mount = store.snapshot_mount("c1").unwrap();
+    assert_eq!(fs::read(path_of(&mount).join("etc/keep")).unwrap(), b"kept");
+}
+
 /// Holes stay holes, and any number of files may have several names.
 #[test]
 fn copies_are_no_larger() {

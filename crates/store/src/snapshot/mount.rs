@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crate::error::{Error, Result};
+use crate::overlay;
 use crate::store::Store;
 
 /// A mounted snapshot. Clones share the mount.
@@ -52,22 +53,10 @@ impl Store {
         let mount = if root.fstype == "bind" {
             sys::mount::clone_path(&root.source, false).map_err(Error::file("mounting", &root.source))?
         } else {
-            mount(&root.options).map_err(|source| Error::Mount { id: container.to_owned(), source })?
+            overlay::mount(&root.options).map_err(|source| Error::Mount { id: container.to_owned(), source })?
         };
         let mount = Arc::new(mount);
         mounted.push((container.to_owned(), Arc::downgrade(&mount)));
         Ok(MountedSnapshot { mount, directory })
     }
-}
-
-fn mount(options: &[String]) -> std::result::Result<OwnedFd, sys::mount::Error> {
-    let plus = |options: &[String]| sys::mount::new_filesystem("overlay", Path::new("overlay"), options, false, 0);
-    plus(options).or_else(|error| {
-        // Before Linux 6.5 there is one option for all lower directories. They are no longer than a page for a few layers.
-        let (lower, mut rest): (Vec<String>, Vec<String>) =
-            options.iter().cloned().partition(|option| option.starts_with("lowerdir+="));
-        let lower: Vec<&str> = lower.iter().filter_map(|option| option.strip_prefix("lowerdir+=")).collect();
-        rest.insert(0, format!("lowerdir={}", lower.join(":")));
-        plus(&rest).map_err(|_| error)
-    })
 }
