@@ -33,8 +33,7 @@ fn what_one_client_pushes_all_others_pull() {
     fs::write(&script, SCRIPT).expect("the script");
     support::busybox(&folder.path().join("rootfs"), &image);
     let name = format!("gantry-clients-{}", std::process::id());
-    let parent = std::env::var("GANTRY_TEST_CGROUP").unwrap_or_else(|_| "gantry-test".into());
-    let group = format!("{parent}/{name}");
+    let group = support::cgroup(&name);
     let output = Command::new("unshare")
         .args(["--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child", "--", "sh"])
         .arg(&script)

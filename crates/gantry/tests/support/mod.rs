@@ -123,8 +123,7 @@ impl Engine {
     }
 
     fn cgroup(&self) -> String {
-        let parent = std::env::var("GANTRY_TEST_CGROUP").unwrap_or_else(|_| "gantry-test".into());
-        format!("/{parent}/{}", self.name)
+        format!("/{}", cgroup(&self.name))
     }
 
     /// A command that runs in the engine's network namespace.
@@ -287,6 +286,14 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The control group of one test, below the one that is removed after all tests, if there is one.
+pub fn cgroup(name: &str) -> String {
+    match std::env::var("GANTRY_TEST_CGROUP") {
+        Ok(parent) => format!("{parent}/{name}"),
+        Err(_) => format!("gantry-test-{name}"),
     }
 }
 

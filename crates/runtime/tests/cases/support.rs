@@ -287,7 +287,7 @@ impl Drop for Bundle {
     }
 }
 
-/// The parent of all groups of these tests goes with the last of them; others may still be in use.
+/// A configuration with all namespaces and Docker's rights.
 fn spec(id: &str) -> Value {
     let capabilities = json!([
         "CAP_CHOWN",
